@@ -1,0 +1,48 @@
+//! How a device comes into being: by driver name, from options that only the
+//! driver understands.
+
+use std::any::Any;
+
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::{BusDevice, VirtioDevice};
+
+/// A device as the machine's owner asks for it.
+pub struct DeviceSpec {
+    /// Chosen by the owner, unique in the machine: `root`, `vsock0`.
+    pub id: String,
+    /// The driver's name: `virtio-blk`. Found among the registered factories.
+    pub driver: String,
+    /// The driver's options, unread by anyone else. The driver refuses unknown
+    /// keys and names the ones it knows.
+    pub options: serde_json::Value,
+    /// A live object that options as text cannot carry: a stream port, an
+    /// output. The driver says in its documentation which type it takes.
+    pub attachment: Option<Box<dyn Any + Send>>,
+}
+
+/// What a factory may use while it makes a device.
+pub struct DeviceEnv {
+    /// Number of vCPUs, for drivers that scale their queues with it.
+    pub vcpus: u8,
+    /// Interrupt of a device at a fixed place ([`NewDevice::Serial`]): writing
+    /// raises the line that the machine reserved for it. Edge-triggered.
+    pub line: EventFd,
+}
+
+/// Makes devices of one driver. The machine's registry is a list of these.
+pub trait DeviceFactory: Sync {
+    /// The name by which configurations ask for it.
+    fn driver(&self) -> &'static str;
+
+    /// Makes a device. Errors name the option at fault; the caller adds the id.
+    fn create(&self, spec: DeviceSpec, env: &DeviceEnv) -> anyhow::Result<NewDevice>;
+}
+
+/// A device and the family of bus it goes on.
+pub enum NewDevice {
+    /// Presented through a virtio transport.
+    Virtio(Box<dyn VirtioDevice>),
+    /// At the PC's fixed ports for the first serial port: 0x3f8 to 0x3ff, IRQ 4.
+    Serial(Box<dyn BusDevice>),
+}

@@ -1,0 +1,113 @@
+//! Byte streams between this process and the guest, by port: the two ends
+//! through which a vsock device and its owner in the same process meet.
+//!
+//! Each stream is one end of a Unix socket pair, so that its owner can block,
+//! poll and time out on it as on any socket, and the device needs no second
+//! kind of peer besides the Unix sockets of other programs.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, mpsc};
+
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+/// Makes the two ends of a stream port: one for the owner, one for the device.
+pub fn stream_port() -> io::Result<(StreamHost, StreamBackend)> {
+    let shared = Arc::new(Shared {
+        wake: EventFd::new(EFD_NONBLOCK)?,
+        asks: Mutex::default(),
+    });
+    Ok((StreamHost(Arc::clone(&shared)), StreamBackend(shared)))
+}
+
+struct Shared {
+    wake: EventFd,
+    asks: Mutex<VecDeque<Ask>>,
+}
+
+/// What the owner asks of the device.
+pub enum Ask {
+    /// Connect `stream` to the guest's listener at `port`. When there is none,
+    /// the device closes `stream`.
+    Connect {
+        /// vsock port in the guest.
+        port: u32,
+        /// The device's end of the pair, blocking until the device changes it.
+        stream: UnixStream,
+    },
+    /// Send the device's streams for guest connections to host `port` here.
+    /// A dropped receiver ends it: later connections are refused.
+    Listen {
+        /// vsock port on the host (CID 2).
+        port: u32,
+        /// Takes the owner's end of each accepted stream.
+        accepted: mpsc::Sender<UnixStream>,
+    },
+}
+
+/// The owner's end.
+#[derive(Clone)]
+pub struct StreamHost(Arc<Shared>);
+
+impl StreamHost {
+    /// Opens a stream to the guest's listener at `port` and returns at once;
+    /// what is written waits for the connection. When the guest refuses, the
+    /// stream ends: reads return 0 and writes fail with `EPIPE`.
+    pub fn connect(&self, port: u32) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.ask(Ask::Connect {
+            port,
+            stream: theirs,
+        })?;
+        Ok(ours)
+    }
+
+    /// Accepts the guest's connections to host `port` from now on.
+    pub fn listen(&self, port: u32) -> io::Result<Incoming> {
+        let (accepted, incoming) = mpsc::channel();
+        self.ask(Ask::Listen { port, accepted })?;
+        Ok(Incoming(incoming))
+    }
+
+    fn ask(&self, ask: Ask) -> io::Result<()> {
+        self.0
+            .asks
+            .lock()
+            .expect("no holder of this lock panics")
+            .push_back(ask);
+        self.0.wake.write(1)
+    }
+}
+
+/// Streams that the guest opened to one host port, in the order of arrival.
+/// Ends (`RecvError`) when the device is gone.
+pub struct Incoming(mpsc::Receiver<UnixStream>);
+
+impl std::ops::Deref for Incoming {
+    type Target = mpsc::Receiver<UnixStream>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// The device's end, given to it as a live object with its options.
+pub struct StreamBackend(Arc<Shared>);
+
+impl StreamBackend {
+    /// Readable whenever [`StreamBackend::next`] may have something.
+    pub fn wake(&self) -> &EventFd {
+        &self.0.wake
+    }
+
+    /// The oldest ask not yet taken. Read [`StreamBackend::wake`] before the
+    /// first call of a turn, then call until `None`.
+    pub fn next(&self) -> Option<Ask> {
+        self.0
+            .asks
+            .lock()
+            .expect("no holder of this lock panics")
+            .pop_front()
+    }
+}

@@ -1,0 +1,1 @@
+//! device_virtio_vsock

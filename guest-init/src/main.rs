@@ -1,0 +1,3 @@
+//! guest_init
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! shem
+
+fn main() {}
