@@ -1,0 +1,43 @@
+//! The largest sizes that either side accepts; every length on the wire has one here.
+//!
+//! Limits that mirror one of the kernel say so. Sizes are in bytes unless the
+//! name says otherwise.
+
+/// Payload of one data frame: two default pipe buffers.
+pub const MAX_DATA: usize = 128 * 1024;
+/// Body of a message from the host: it holds a whole argument list and environment.
+pub const MAX_REQUEST: usize = 1024 * 1024;
+/// Body of a message from the agent, which the host does not trust.
+pub const MAX_REPLY: usize = 16 * 1024;
+/// Encoded boot configuration.
+pub const MAX_BOOT_CONFIG: usize = 64 * 1024;
+
+/// Number of arguments of a process.
+pub const MAX_ARGS: usize = 16 * 1024;
+/// Number of environment variables of a process.
+pub const MAX_ENV: usize = 16 * 1024;
+/// One argument or `NAME=value`; the kernel's `MAX_ARG_STRLEN` without the NUL.
+pub const MAX_ARG: usize = 128 * 1024 - 1;
+/// A path; the kernel's `PATH_MAX` without the NUL.
+pub const MAX_PATH: usize = 4095;
+/// A user specification such as `name:group`.
+pub const MAX_USER: usize = 256;
+/// A terminal type.
+pub const MAX_TERM: usize = 64;
+/// A host name; the kernel's `HOST_NAME_MAX`.
+pub const MAX_HOSTNAME: usize = 64;
+/// A name in the hosts file (RFC 1035).
+pub const MAX_HOST_ENTRY_NAME: usize = 253;
+/// Number of entries in one [`Hosts`](crate::RequestBody::Hosts) request.
+pub const MAX_HOST_ENTRIES: usize = 4096;
+/// Explanatory text, such as the reason of a failure.
+pub const MAX_TEXT: usize = 1024;
+
+/// Number of image layers.
+pub const MAX_LAYERS: usize = 64;
+/// Serial number of a block device (VIRTIO 1.2, section 5.2.6).
+pub const MAX_SERIAL: usize = 20;
+/// Number of kernel modules.
+pub const MAX_MODULES: usize = 512;
+/// File name of a kernel module.
+pub const MAX_MODULE_NAME: usize = 255;

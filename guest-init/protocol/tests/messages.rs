@@ -1,0 +1,342 @@
+//! Messages come back as they went, limits hold both ways, and versions are told apart.
+
+use std::ffi::OsString;
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStringExt;
+
+use guest_protocol::{
+    Answer, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage, FileRequest,
+    FileStat, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG, MAX_HOSTNAME, MAX_LAYERS,
+    MAX_REQUEST, Message, MessageError, Open, ProcessMessage, ProcessRequest, Request, RequestBody,
+    Tty, Upper, VERSION, WindowSize, decode, encode,
+};
+use proptest::prelude::*;
+
+fn os_string() -> impl Strategy<Value = OsString> {
+    prop::collection::vec(1_u8..=255, 0..40).prop_map(OsString::from_vec)
+}
+
+fn exec() -> impl Strategy<Value = Exec> {
+    let name = prop::collection::vec(b'A'..=b'Z', 1..10).prop_map(OsString::from_vec);
+    let size = (any::<u16>(), any::<u16>()).prop_map(|(rows, cols)| WindowSize { rows, cols });
+    let tty = (size, prop::option::of("[a-z]{1,10}")).prop_map(|(size, term)| Tty { size, term });
+    (
+        prop::collection::vec(os_string(), 1..6),
+        prop::collection::vec((name, os_string()), 0..6),
+        prop::option::of(os_string().prop_filter("a path", |path| !path.is_empty())),
+        prop::option::of("[a-z0-9:]{0,20}"),
+        prop::option::of(tty),
+        any::<bool>(),
+    )
+        .prop_map(|(argv, env, cwd, user, tty, stdin)| Exec {
+            argv,
+            env,
+            cwd,
+            user,
+            tty,
+            stdin,
+        })
+}
+
+fn host_entry() -> impl Strategy<Value = HostEntry> {
+    (any::<IpAddr>(), "[a-z.]{1,30}").prop_map(|(address, name)| HostEntry { address, name })
+}
+
+fn request_body() -> impl Strategy<Value = RequestBody> {
+    prop_oneof![
+        prop::collection::vec(host_entry(), 0..5).prop_map(RequestBody::Hosts),
+        Just(RequestBody::Sync),
+        any::<u64>().prop_map(|unix_nanos| RequestBody::SetTime { unix_nanos }),
+        Just(RequestBody::Shutdown),
+    ]
+}
+
+fn boot_config() -> impl Strategy<Value = BootConfig> {
+    (
+        "[a-z0-9-]{1,64}",
+        prop::collection::vec("[a-z0-9-]{1,20}", 1..5),
+        prop::option::of(any::<u64>()),
+        prop::collection::vec("[a-z_]{1,20}[.]ko", 0..5),
+    )
+        .prop_map(|(hostname, layers, size, modules)| BootConfig {
+            hostname,
+            layers,
+            upper: Upper::Tmpfs { size },
+            modules,
+        })
+}
+
+fn hello() -> Hello {
+    Hello {
+        agent_version: "1.2.3".into(),
+        boot_times: BootTimes::default(),
+    }
+}
+
+/// The body of the only frame in `bytes`.
+fn only_body(bytes: &[u8]) -> Vec<u8> {
+    let mut reader = FrameReader::new(bytes, MAX_REQUEST);
+    let body = reader.read_frame().unwrap().unwrap().body.to_vec();
+    assert_eq!(reader.read_frame().unwrap(), None);
+    body
+}
+
+fn round_trips<M: Message + PartialEq + Debug>(message: &M) {
+    assert_eq!(decode::<M>(&encode(message).unwrap()).as_ref(), Ok(message));
+}
+
+proptest! {
+    #[test]
+    fn exec_comes_back_as_it_went(exec in exec()) {
+        round_trips(&Open::Exec(exec));
+    }
+
+    #[test]
+    fn requests_come_back_as_they_went(id: u32, body in request_body()) {
+        round_trips(&Request { id, body });
+    }
+
+    #[test]
+    fn boot_config_comes_back_as_it_went(config in boot_config()) {
+        prop_assert_eq!(BootConfig::decode(&config.encode().unwrap()), Ok(config));
+    }
+
+    #[test]
+    fn arbitrary_bytes_decode_to_something_within_limits_or_fail(
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
+        fn attempt<M: Message>(bytes: &[u8]) {
+            if let Ok(message) = decode::<M>(bytes) {
+                message.check().expect("what was decoded is within limits");
+            }
+        }
+        attempt::<Open>(&bytes);
+        attempt::<Request>(&bytes);
+        attempt::<FromAgent>(&bytes);
+        attempt::<ProcessMessage>(&bytes);
+        attempt::<ProcessRequest>(&bytes);
+        attempt::<FileMessage>(&bytes);
+        attempt::<FileRequest>(&bytes);
+        attempt::<Done>(&bytes);
+        let versioned = [b"shem".as_slice(), &VERSION.to_le_bytes(), &bytes].concat();
+        let _ = BootConfig::decode(&versioned);
+        let _ = Hello::decode(&versioned);
+        let _ = Answer::decode(&versioned);
+    }
+}
+
+#[test]
+fn list_that_announces_billions_of_entries_fails_without_them() {
+    // Request 0, Hosts, then a count of 2^63 entries of which none follows.
+    let bytes = [
+        0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x01,
+    ];
+    assert_eq!(decode::<Request>(&bytes), Err(MessageError::Malformed));
+}
+
+#[test]
+fn bytes_behind_a_message_are_refused() {
+    let mut bytes = encode(&ProcessRequest::CloseStdin).unwrap();
+    bytes.push(0);
+    assert_eq!(
+        decode::<ProcessRequest>(&bytes),
+        Err(MessageError::Malformed)
+    );
+}
+
+#[test]
+fn argument_beyond_the_kernel_limit_is_refused() {
+    let exec = |len| {
+        Open::Exec(Exec {
+            argv: vec!["a".repeat(len).into()],
+            ..Exec::default()
+        })
+    };
+    round_trips(&exec(MAX_ARG));
+    assert!(matches!(
+        encode(&exec(MAX_ARG + 1)),
+        Err(MessageError::TooLong { .. })
+    ));
+}
+
+#[test]
+fn exec_that_no_kernel_would_take_is_refused() {
+    let argv = || vec![OsString::from("true")];
+    let bad = [
+        Exec {
+            argv: vec![],
+            ..Exec::default()
+        },
+        Exec {
+            argv: vec!["a\0b".into()],
+            ..Exec::default()
+        },
+        Exec {
+            argv: argv(),
+            env: vec![("A=B".into(), "c".into())],
+            ..Exec::default()
+        },
+        Exec {
+            argv: argv(),
+            env: vec![("".into(), "c".into())],
+            ..Exec::default()
+        },
+        Exec {
+            argv: argv(),
+            cwd: Some("".into()),
+            ..Exec::default()
+        },
+        Exec {
+            argv: argv(),
+            user: Some("root\0".into()),
+            ..Exec::default()
+        },
+    ];
+    for exec in bad {
+        assert!(encode(&Open::Exec(exec.clone())).is_err(), "{exec:?}");
+    }
+}
+
+#[test]
+fn limits_are_enforced_at_decode_not_only_at_encode() {
+    // A `Failed` whose text is longer than MAX_TEXT but well within a frame.
+    let mut bytes = encode(&Done(Err(Failure {
+        errno: 5,
+        message: "x".repeat(1024),
+    })))
+    .unwrap();
+    assert!(decode::<Done>(&bytes).is_ok());
+    let at = bytes.len() - 1026;
+    assert_eq!(bytes[at..at + 2], [0x80, 0x08], "varint of 1024");
+    bytes[at] = 0x81;
+    bytes.push(b'x');
+    assert!(matches!(
+        decode::<Done>(&bytes),
+        Err(MessageError::TooLong { len: 1025, .. })
+    ));
+}
+
+#[test]
+fn exit_outside_of_what_wait_gives_is_refused() {
+    let exit = |status| {
+        ProcessMessage::Exit(Exit {
+            status,
+            oom_killed: false,
+        })
+    };
+    let signal = |signal| {
+        exit(ExitStatus::Signal {
+            signal,
+            core_dumped: false,
+        })
+    };
+    round_trips(&exit(ExitStatus::Code(255)));
+    round_trips(&signal(9));
+    for bad in [
+        exit(ExitStatus::Code(256)),
+        exit(ExitStatus::Code(-1)),
+        signal(0),
+        signal(128),
+    ] {
+        assert!(encode(&bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn file_stat_comes_back_as_it_went() {
+    round_trips(&FileMessage::Stat(FileStat {
+        kind: guest_protocol::FileKind::Directory,
+        mode: 0o1777,
+        uid: 7,
+        gid: u32::MAX,
+        size: u64::MAX,
+        modified_nanos: -1,
+    }));
+}
+
+#[test]
+fn greetings_travel_in_frames() {
+    let mut bytes = Vec::new();
+    hello().write_to(&mut bytes).unwrap();
+    assert_eq!(Hello::decode(&only_body(&bytes)), Ok(hello()));
+
+    let refuse = Answer::Refuse {
+        reason: "no".into(),
+    };
+    let mut bytes = Vec::new();
+    refuse.write_to(&mut bytes).unwrap();
+    assert_eq!(Answer::decode(&only_body(&bytes)), Ok(refuse));
+}
+
+#[test]
+fn other_version_is_told_whatever_follows_it() {
+    let future = [
+        b"shem".as_slice(),
+        &(VERSION + 1).to_le_bytes(),
+        b"anything",
+    ]
+    .concat();
+    let mismatch = MessageError::VersionMismatch {
+        ours: VERSION,
+        theirs: VERSION + 1,
+    };
+    assert_eq!(Hello::decode(&future), Err(mismatch));
+    let mismatch = MessageError::VersionMismatch {
+        ours: VERSION,
+        theirs: VERSION + 1,
+    };
+    assert_eq!(Answer::decode(&future), Err(mismatch));
+    let mismatch = MessageError::VersionMismatch {
+        ours: VERSION,
+        theirs: VERSION + 1,
+    };
+    assert_eq!(BootConfig::decode(&future), Err(mismatch));
+}
+
+#[test]
+fn stranger_is_told_from_another_version() {
+    for bytes in [b"".as_slice(), b"SSH-2.0-x", b"shem", b"shem\x01\0\0"] {
+        assert_eq!(Hello::decode(bytes), Err(MessageError::NotOurs));
+    }
+}
+
+#[test]
+fn boot_config_that_cannot_boot_is_refused() {
+    let good = BootConfig {
+        hostname: "h".into(),
+        layers: vec!["rootfs-0".into()],
+        upper: Upper::Tmpfs { size: None },
+        modules: vec![],
+    };
+    assert!(good.encode().is_ok());
+    let bad = [
+        BootConfig {
+            hostname: "a".repeat(MAX_HOSTNAME + 1),
+            ..good.clone()
+        },
+        BootConfig {
+            hostname: "two words".into(),
+            ..good.clone()
+        },
+        BootConfig {
+            layers: vec![],
+            ..good.clone()
+        },
+        BootConfig {
+            layers: vec!["l".into(); MAX_LAYERS + 1],
+            ..good.clone()
+        },
+        BootConfig {
+            layers: vec!["serial-of-21-bytes-xx".into()],
+            ..good.clone()
+        },
+        BootConfig {
+            modules: vec!["../x.ko".into()],
+            ..good
+        },
+    ];
+    for config in bad {
+        assert!(config.encode().is_err(), "{config:?}");
+    }
+}
