@@ -1,0 +1,82 @@
+//! The way from a device's threads to the driver: interrupt bits, the
+//! DEVICE_NEEDS_RESET flag and the irqfd. Atomics only: a device calls this
+//! while a vCPU thread may hold every lock there is.
+//!
+//! VIRTIO 1.2 sections 2.1.2 (DEVICE_NEEDS_RESET), 2.5 (configuration
+//! generation) and 4.2.2 (InterruptStatus).
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use device_model::Interrupt;
+use virtio_bindings::bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
+use vmm_sys_util::eventfd::EventFd;
+
+/// What a device tells its driver, on one interrupt line for all queues.
+pub(crate) struct Signals {
+    /// InterruptStatus: why the line was raised, until the driver acknowledges.
+    pending: AtomicU32,
+    /// Part of the device status that the device sets and a reset clears.
+    needs_reset: AtomicBool,
+    /// Changes with the configuration space, so that a driver that reads it in
+    /// several steps sees that it has to start over.
+    generation: AtomicU32,
+    irq: EventFd,
+}
+
+impl Signals {
+    pub(crate) fn new(irq: EventFd) -> Self {
+        Signals {
+            pending: AtomicU32::new(0),
+            needs_reset: AtomicBool::new(false),
+            generation: AtomicU32::new(0),
+            irq,
+        }
+    }
+
+    pub(crate) fn pending(&self) -> u32 {
+        self.pending.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn acknowledge(&self, bits: u32) {
+        self.pending.fetch_and(!bits, Ordering::AcqRel);
+    }
+
+    pub(crate) fn needs_reset_set(&self) -> bool {
+        self.needs_reset.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// As at the start. The device must not be active: what it raised last
+    /// would be lost or survive.
+    pub(crate) fn reset(&self) {
+        self.pending.store(0, Ordering::Release);
+        self.needs_reset.store(false, Ordering::Release);
+    }
+
+    /// Written also when the bit is still pending: a driver that acknowledges
+    /// after it has looked at its rings needs the new edge.
+    fn raise(&self, bit: u32) {
+        self.pending.fetch_or(bit, Ordering::AcqRel);
+        // Fails only when 2^64 - 2 edges wait, and then one is certainly seen.
+        let _ = self.irq.write(1);
+    }
+}
+
+impl Interrupt for Signals {
+    fn notify_queue(&self, _index: u16) {
+        self.raise(VIRTIO_MMIO_INT_VRING);
+    }
+
+    fn notify_config(&self) {
+        self.generation.fetch_add(1, Ordering::AcqRel);
+        self.raise(VIRTIO_MMIO_INT_CONFIG);
+    }
+
+    fn needs_reset(&self) {
+        self.needs_reset.store(true, Ordering::Release);
+        self.raise(VIRTIO_MMIO_INT_CONFIG);
+    }
+}
