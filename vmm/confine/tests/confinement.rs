@@ -1,0 +1,317 @@
+//! What confined threads can and cannot do, each case in a process of its own:
+//! a filter cannot be taken off again, and a violation ends the process.
+// UNSAFETY: one case asks for memory that it could execute.
+#![expect(unsafe_code, reason = "mmap")]
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::UdpSocket;
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+
+use confine::{SeccompMode, VIOLATION_STATUS, drop_capabilities, enter_process, enter_thread};
+use device_model::{ThreadKind, Threads};
+use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+
+/// Set in the process of a case.
+const CASE: &str = "CONFINE_TEST_CASE";
+/// A case ran to its end.
+const DONE: i32 = 42;
+
+/// Runs `case` in a new process of this test binary, in which only the test
+/// named `test` (the caller) runs.
+fn in_own_process(test: &str, case: impl FnOnce()) -> Output {
+    if std::env::var_os(CASE).is_some() {
+        case();
+        std::process::exit(DONE);
+    }
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(CASE, test)
+        .output()
+        .unwrap()
+}
+
+fn assert_done(output: &Output) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(DONE), "{stderr}");
+}
+
+fn assert_violation(output: &Output, line: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(VIOLATION_STATUS), "{stderr}");
+    assert!(stderr.lines().any(|l| l == line), "{stderr}");
+}
+
+/// Runs `body` on a thread of that kind under its filter and waits for its end.
+fn confined(mode: SeccompMode, kind: ThreadKind, body: impl FnOnce() + Send + 'static) {
+    let name = match kind {
+        ThreadKind::Vcpu => "vcpu0",
+        ThreadKind::EventLoop => "events",
+        ThreadKind::BlockIo => "blk0-q0",
+    };
+    let threads = Threads::new(move |kind| enter_thread(mode, kind));
+    let handle = threads.spawn(name.to_owned(), kind, body).unwrap();
+    handle.join().expect("the confined thread does not panic");
+}
+
+fn report_violations() {
+    fn last_words() {
+        let _ = nix::unistd::write(std::io::stderr(), b"last words\n");
+    }
+    confine::report_violations(last_words).unwrap();
+}
+
+/// The values of a field of the calling thread's status: capability sets as hexadecimal.
+fn status(field: &str) -> String {
+    let text = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = text.lines().find(|line| line.starts_with(field)).unwrap();
+    line.split_once(':').unwrap().1.trim().to_owned()
+}
+
+/// What the runtime does in any thread: heap of all sizes, hash maps, locks, logs.
+fn use_the_runtime() {
+    let mut blocks: Vec<Vec<u8>> = (4..24).map(|bits| vec![1; 1 << bits]).collect();
+    blocks
+        .iter_mut()
+        .for_each(|block| block.resize(block.len() * 3, 2));
+    drop(blocks);
+    let map: std::collections::HashMap<u32, u32> = (0..100).map(|i| (i, i)).collect();
+    assert_eq!(map.len(), 100);
+    let (sender, receiver) = std::sync::mpsc::sync_channel(0);
+    assert!(sender.try_send(1).is_err());
+    assert!(
+        receiver
+            .recv_timeout(std::time::Duration::from_millis(1))
+            .is_err()
+    );
+    eprintln!("a line of the log");
+}
+
+#[test]
+fn socket_on_a_vcpu_thread_ends_the_process_with_one_line_and_status_125() {
+    let output = in_own_process(
+        "socket_on_a_vcpu_thread_ends_the_process_with_one_line_and_status_125",
+        || {
+            report_violations();
+            confined(SeccompMode::Kill, ThreadKind::Vcpu, || {
+                let _ = UdpSocket::bind("127.0.0.1:0");
+            });
+        },
+    );
+    assert_violation(
+        &output,
+        "shem: seccomp: thread \"vcpu0\" made system call 41 (socket), which its filter does not \
+         allow; run with --seccomp log to go on, and report this",
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).ends_with("last words\n"));
+}
+
+#[test]
+fn network_socket_on_the_event_loop_ends_the_process() {
+    let output = in_own_process("network_socket_on_the_event_loop_ends_the_process", || {
+        report_violations();
+        confined(SeccompMode::Kill, ThreadKind::EventLoop, || {
+            let _ = UdpSocket::bind("127.0.0.1:0");
+        });
+    });
+    assert_violation(
+        &output,
+        "shem: seccomp: thread \"events\" made system call 41 (socket), which its filter does \
+         not allow; run with --seccomp log to go on, and report this",
+    );
+}
+
+#[test]
+fn starting_a_program_ends_the_process_from_start_up_on() {
+    let output = in_own_process(
+        "starting_a_program_ends_the_process_from_start_up_on",
+        || {
+            report_violations();
+            enter_process(SeccompMode::Kill).unwrap();
+            let _ = Command::new("/bin/true").status();
+        },
+    );
+    // The C library blocks every signal while it starts a process, so this
+    // violation is never reported.
+    assert_eq!(output.status.signal(), Some(nix::libc::SIGSYS));
+}
+
+#[test]
+fn violation_without_a_reporter_ends_the_process_by_sigsys() {
+    let output = in_own_process(
+        "violation_without_a_reporter_ends_the_process_by_sigsys",
+        || {
+            confined(SeccompMode::Kill, ThreadKind::BlockIo, || {
+                let _ = UdpSocket::bind("127.0.0.1:0");
+            });
+        },
+    );
+    assert_eq!(output.status.signal(), Some(nix::libc::SIGSYS));
+}
+
+#[test]
+fn log_mode_lets_the_call_pass() {
+    let output = in_own_process("log_mode_lets_the_call_pass", || {
+        report_violations();
+        enter_process(SeccompMode::Log).unwrap();
+        confined(SeccompMode::Log, ThreadKind::Vcpu, || {
+            UdpSocket::bind("127.0.0.1:0").unwrap();
+            File::open("/dev/null").unwrap();
+        });
+    });
+    assert_done(&output);
+}
+
+#[test]
+fn off_mode_loads_no_filter_but_drops_privileges() {
+    let output = in_own_process("off_mode_loads_no_filter_but_drops_privileges", || {
+        confined(SeccompMode::Off, ThreadKind::Vcpu, || {
+            UdpSocket::bind("127.0.0.1:0").unwrap();
+            assert_eq!(status("Seccomp:"), "0");
+            assert_eq!(status("NoNewPrivs"), "1");
+            assert_eq!(status("CapEff"), "0000000000000000");
+        });
+    });
+    assert_done(&output);
+}
+
+#[test]
+fn vcpu_thread_starts_block_threads_which_do_disk_io() {
+    let output = in_own_process("vcpu_thread_starts_block_threads_which_do_disk_io", || {
+        report_violations();
+        enter_process(SeccompMode::Kill).unwrap();
+        // A file without a name, which goes with the process.
+        let disk = nix::sys::memfd::memfd_create(c"disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
+        let disk = File::from(disk.unwrap());
+        confined(SeccompMode::Kill, ThreadKind::Vcpu, move || {
+            use_the_runtime();
+            confined(SeccompMode::Kill, ThreadKind::BlockIo, move || {
+                use_the_runtime();
+                disk.write_all_at(b"shem", 4096).unwrap();
+                disk.sync_data().unwrap();
+                assert_eq!(disk.metadata().unwrap().len(), 4100);
+                let mut word = [0; 4];
+                disk.try_clone()
+                    .unwrap()
+                    .read_exact_at(&mut word, 4096)
+                    .unwrap();
+                assert_eq!(&word, b"shem");
+            });
+        });
+    });
+    assert_done(&output);
+}
+
+#[test]
+fn event_loop_serves_streams_under_its_filter() {
+    let output = in_own_process("event_loop_serves_streams_under_its_filter", || {
+        report_violations();
+        enter_process(SeccompMode::Kill).unwrap();
+        let (mut ours, mut theirs) = UnixStream::pair().unwrap();
+        confined(SeccompMode::Kill, ThreadKind::EventLoop, move || {
+            use_the_runtime();
+            theirs.set_nonblocking(true).unwrap();
+            theirs.write_all(b"hello").unwrap();
+            theirs.shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(UnixStream::connect("/nonexistent/socket").is_err());
+        });
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hello");
+    });
+    assert_done(&output);
+}
+
+#[test]
+fn panic_with_a_backtrace_on_a_confined_thread_is_only_a_panic() {
+    let output = in_own_process(
+        "panic_with_a_backtrace_on_a_confined_thread_is_only_a_panic",
+        || {
+            report_violations();
+            std::panic::set_hook(Box::new(|info| {
+                eprintln!("{info}\n{}", std::backtrace::Backtrace::force_capture());
+            }));
+            enter_process(SeccompMode::Kill).unwrap();
+            let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind));
+            for kind in [ThreadKind::Vcpu, ThreadKind::EventLoop, ThreadKind::BlockIo] {
+                let handle = threads
+                    .spawn("panics".to_owned(), kind, || panic!("on purpose"))
+                    .unwrap();
+                handle.join().unwrap_err();
+            }
+        },
+    );
+    assert_done(&output);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("on purpose"));
+}
+
+#[test]
+fn confined_thread_cannot_map_memory_that_it_could_execute() {
+    let output = in_own_process(
+        "confined_thread_cannot_map_memory_that_it_could_execute",
+        || {
+            report_violations();
+            confined(SeccompMode::Kill, ThreadKind::EventLoop, || {
+                let length = std::num::NonZeroUsize::new(4096).unwrap();
+                let protection = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
+                // SAFETY: a new anonymous mapping, at a place that the kernel
+                // chooses, changes no memory that anything else uses.
+                let _ = unsafe { mmap_anonymous(None, length, protection, MapFlags::MAP_PRIVATE) };
+            });
+        },
+    );
+    assert_eq!(output.status.code(), Some(VIOLATION_STATUS));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("9 (mmap)"));
+}
+
+#[test]
+fn machine_threads_have_no_capabilities_and_no_new_privs() {
+    let output = in_own_process(
+        "machine_threads_have_no_capabilities_and_no_new_privs",
+        || {
+            let bounding = status("CapBnd");
+            // Only a privileged thread can give up its bounding set.
+            let bounding_after = match status("CapEff").as_str() {
+                "0000000000000000" => bounding.clone(),
+                _ => "0000000000000000".to_owned(),
+            };
+            confined(SeccompMode::Log, ThreadKind::Vcpu, move || {
+                for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                    assert_eq!(status(set), "0000000000000000", "{set}");
+                }
+                assert_eq!(status("CapBnd"), bounding_after);
+                assert_eq!(status("NoNewPrivs"), "1");
+                assert_eq!(status("Seccomp:"), "2");
+            });
+            // The thread that started it is as it was.
+            assert_eq!(status("NoNewPrivs"), "0");
+            assert_eq!(status("CapBnd"), bounding);
+        },
+    );
+    assert_done(&output);
+}
+
+#[test]
+fn process_keeps_only_file_access_until_everything_is_open() {
+    let output = in_own_process(
+        "process_keeps_only_file_access_until_everything_is_open",
+        || {
+            let effective = u64::from_str_radix(&status("CapEff"), 16).unwrap();
+            enter_process(SeccompMode::Kill).unwrap();
+            // CAP_DAC_OVERRIDE is bit 1, CAP_DAC_READ_SEARCH bit 2.
+            let kept = format!("{:016x}", effective & 0b110);
+            assert_eq!(status("CapEff"), kept);
+            assert_eq!(status("CapPrm"), kept);
+            drop_capabilities().unwrap();
+            for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+                assert_eq!(status(set), "0000000000000000", "{set}");
+            }
+            assert_eq!(status("NoNewPrivs"), "1");
+            assert_eq!(status("Seccomp:"), "2");
+        },
+    );
+    assert_done(&output);
+}
