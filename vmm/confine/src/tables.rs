@@ -56,9 +56,19 @@ pub(crate) const VCPU: Table = Table {
     refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
 };
 
-/// The event loop: serves the devices that do not block.
+/// The event loop: serves the devices that do not block, and starts the
+/// machine's vCPUs, which inherit this filter, so it holds what they need.
 pub(crate) const EVENT_LOOP: Table = Table {
-    allowed: &[EVERY_THREAD, STREAMS, SOCKETS, EVENTS],
+    allowed: &[
+        EVERY_THREAD,
+        NEW_THREADS,
+        KVM,
+        SIGNALS,
+        STREAMS,
+        SOCKETS,
+        EVENTS,
+        DISKS,
+    ],
     refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
 };
 

@@ -179,29 +179,36 @@ fn off_mode_loads_no_filter_but_drops_privileges() {
 }
 
 #[test]
-fn vcpu_thread_starts_block_threads_which_do_disk_io() {
-    let output = in_own_process("vcpu_thread_starts_block_threads_which_do_disk_io", || {
-        report_violations();
-        enter_process(SeccompMode::Kill).unwrap();
-        // A file without a name, which goes with the process.
-        let disk = nix::sys::memfd::memfd_create(c"disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
-        let disk = File::from(disk.unwrap());
-        confined(SeccompMode::Kill, ThreadKind::Vcpu, move || {
-            use_the_runtime();
-            confined(SeccompMode::Kill, ThreadKind::BlockIo, move || {
+fn event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io() {
+    let output = in_own_process(
+        "event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io",
+        || {
+            report_violations();
+            enter_process(SeccompMode::Kill).unwrap();
+            // A file without a name, which goes with the process.
+            let disk =
+                nix::sys::memfd::memfd_create(c"disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
+            let disk = File::from(disk.unwrap());
+            let vcpu = move || {
                 use_the_runtime();
-                disk.write_all_at(b"shem", 4096).unwrap();
-                disk.sync_data().unwrap();
-                assert_eq!(disk.metadata().unwrap().len(), 4100);
-                let mut word = [0; 4];
-                disk.try_clone()
-                    .unwrap()
-                    .read_exact_at(&mut word, 4096)
-                    .unwrap();
-                assert_eq!(&word, b"shem");
+                confined(SeccompMode::Kill, ThreadKind::BlockIo, move || {
+                    use_the_runtime();
+                    disk.write_all_at(b"shem", 4096).unwrap();
+                    disk.sync_data().unwrap();
+                    assert_eq!(disk.metadata().unwrap().len(), 4100);
+                    let mut word = [0; 4];
+                    disk.try_clone()
+                        .unwrap()
+                        .read_exact_at(&mut word, 4096)
+                        .unwrap();
+                    assert_eq!(&word, b"shem");
+                });
+            };
+            confined(SeccompMode::Kill, ThreadKind::EventLoop, move || {
+                confined(SeccompMode::Kill, ThreadKind::Vcpu, vcpu);
             });
-        });
-    });
+        },
+    );
     assert_done(&output);
 }
 
