@@ -279,15 +279,21 @@ impl VirtioCore {
             threads: self.threads.clone(),
         })
     }
+}
 
-    #[cfg(test)]
+/// What tests look at and no register shows.
+#[cfg(test)]
+impl VirtioCore {
     pub(crate) fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    #[cfg(test)]
     pub(crate) fn setups(&self) -> &[QueueSetup] {
         &self.queues
+    }
+
+    pub(crate) fn memory(&self) -> &GuestMemory {
+        &self.memory
     }
 }
 

@@ -23,5 +23,7 @@ mod core;
 mod interrupt;
 mod mmio;
 mod queue_setup;
+#[cfg(test)]
+mod tests;
 
 pub use mmio::MmioTransport;

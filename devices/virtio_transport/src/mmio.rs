@@ -78,6 +78,11 @@ impl MmioTransport {
         self.core.shutdown();
     }
 
+    #[cfg(test)]
+    pub(crate) fn core(&self) -> &VirtioCore {
+        &self.core
+    }
+
     fn read_register(&self, register: u32) -> u32 {
         match register {
             reg::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
