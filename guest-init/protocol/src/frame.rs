@@ -7,8 +7,8 @@
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 
 use crate::error::FrameError;
-use crate::limits::MAX_DATA;
-use crate::message::{Message, encode};
+use crate::limits::{MAX_DATA, MAX_REQUEST};
+use crate::message::{Message, check_len, encode};
 
 /// Bytes in front of each body.
 pub const HEADER_LEN: usize = 5;
@@ -84,6 +84,11 @@ impl<R: Read> FrameReader<R> {
     /// The stream below, for polling and time-outs.
     pub fn get_ref(&self) -> &R {
         &self.stream
+    }
+
+    /// The stream below, for writing.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.stream
     }
 
     /// Reads the next frame; `None` when the stream ended between frames.
@@ -173,6 +178,7 @@ pub fn frame_header(kind: FrameKind, len: usize) -> [u8; HEADER_LEN] {
 /// written then; [`FrameError::Io`] when the stream fails.
 pub fn write_message<M: Message>(stream: &mut impl Write, message: &M) -> Result<(), FrameError> {
     let body = encode(message).map_err(FrameError::Message)?;
+    check_len("message", body.len(), MAX_REQUEST).map_err(FrameError::Message)?;
     write_body(stream, FrameKind::Message, &body)
 }
 

@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStringExt;
 
 use guest_protocol::{
     Answer, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage, FileRequest,
-    FileStat, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG, MAX_HOSTNAME, MAX_LAYERS,
-    MAX_REQUEST, Message, MessageError, Open, ProcessMessage, ProcessRequest, Request, RequestBody,
-    Tty, Upper, VERSION, WindowSize, decode, encode,
+    FileStat, FrameError, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG, MAX_HOSTNAME,
+    MAX_LAYERS, MAX_REQUEST, Message, MessageError, Open, ProcessMessage, ProcessRequest, Request,
+    RequestBody, Tty, Upper, VERSION, WindowSize, decode, encode, write_message,
 };
 use proptest::prelude::*;
 
@@ -158,6 +158,24 @@ fn argument_beyond_the_kernel_limit_is_refused() {
         encode(&exec(MAX_ARG + 1)),
         Err(MessageError::TooLong { .. })
     ));
+}
+
+#[test]
+fn message_that_the_other_side_would_refuse_is_not_written() {
+    let argv = vec!["a".repeat(MAX_ARG).into(); MAX_REQUEST / MAX_ARG + 1];
+    let mut written = Vec::new();
+    let result = write_message(
+        &mut written,
+        &Open::Exec(Exec {
+            argv,
+            ..Exec::default()
+        }),
+    );
+    assert!(matches!(
+        result,
+        Err(FrameError::Message(MessageError::TooLong { .. }))
+    ));
+    assert_eq!(written, b"");
 }
 
 #[test]
