@@ -186,7 +186,7 @@ mod tests {
         let get = |name: &str| {
             entries
                 .iter()
-                .find(|entry| entry.0 == name)
+                .find(|entry| entry.name == name)
                 .unwrap()
                 .clone()
         };
