@@ -12,3 +12,13 @@ pub trait BusDevice: Send {
     /// Take `data`, which the guest wrote at `offset` from the range's start.
     fn write(&mut self, offset: u64, data: &[u8]);
 }
+
+impl BusDevice for Box<dyn BusDevice> {
+    fn read(&mut self, offset: u64, data: &mut [u8]) {
+        (**self).read(offset, data);
+    }
+
+    fn write(&mut self, offset: u64, data: &[u8]) {
+        (**self).write(offset, data);
+    }
+}

@@ -10,20 +10,26 @@ use std::io;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, mpsc};
 
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+
+/// Streams that may wait in an [`Incoming`] to be received. Each holds a file
+/// descriptor and the guest makes them, so that there is a limit: beyond it
+/// the guest's connections are refused.
+const ACCEPT_BACKLOG: usize = 64;
 
 /// Makes the two ends of a stream port: one for the owner, one for the device.
 pub fn stream_port() -> io::Result<(StreamHost, StreamBackend)> {
     let shared = Arc::new(Shared {
-        wake: EventFd::new(EFD_NONBLOCK)?,
-        asks: Mutex::default(),
+        wake: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?,
+        asks: Mutex::new(Some(VecDeque::new())),
     });
     Ok((StreamHost(Arc::clone(&shared)), StreamBackend(shared)))
 }
 
 struct Shared {
     wake: EventFd,
-    asks: Mutex<VecDeque<Ask>>,
+    /// `None` once the device is gone.
+    asks: Mutex<Option<VecDeque<Ask>>>,
 }
 
 /// What the owner asks of the device.
@@ -41,8 +47,9 @@ pub enum Ask {
     Listen {
         /// vsock port on the host (CID 2).
         port: u32,
-        /// Takes the owner's end of each accepted stream.
-        accepted: mpsc::Sender<UnixStream>,
+        /// Takes the owner's end of each accepted stream. Never block on it:
+        /// when it is full, refuse the connection.
+        accepted: mpsc::SyncSender<UnixStream>,
     },
 }
 
@@ -53,7 +60,8 @@ pub struct StreamHost(Arc<Shared>);
 impl StreamHost {
     /// Opens a stream to the guest's listener at `port` and returns at once;
     /// what is written waits for the connection. When the guest refuses, the
-    /// stream ends: reads return 0 and writes fail with `EPIPE`.
+    /// stream ends: reads return 0 and writes fail with `EPIPE`. An error of
+    /// kind `NotConnected` says that there is no device any more.
     pub fn connect(&self, port: u32) -> io::Result<UnixStream> {
         let (ours, theirs) = UnixStream::pair()?;
         self.ask(Ask::Connect {
@@ -63,9 +71,10 @@ impl StreamHost {
         Ok(ours)
     }
 
-    /// Accepts the guest's connections to host `port` from now on.
+    /// Accepts the guest's connections to host `port` from now on. Fails as
+    /// [`StreamHost::connect`] does.
     pub fn listen(&self, port: u32) -> io::Result<Incoming> {
-        let (accepted, incoming) = mpsc::channel();
+        let (accepted, incoming) = mpsc::sync_channel(ACCEPT_BACKLOG);
         self.ask(Ask::Listen { port, accepted })?;
         Ok(Incoming(incoming))
     }
@@ -75,6 +84,8 @@ impl StreamHost {
             .asks
             .lock()
             .expect("no holder of this lock panics")
+            .as_mut()
+            .ok_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "the device is gone"))?
             .push_back(ask);
         self.0.wake.write(1)
     }
@@ -108,6 +119,20 @@ impl StreamBackend {
             .asks
             .lock()
             .expect("no holder of this lock panics")
+            .as_mut()?
             .pop_front()
+    }
+}
+
+impl Drop for StreamBackend {
+    /// Ends what was asked and not taken, so that no owner waits for it.
+    fn drop(&mut self) {
+        let asks = self
+            .0
+            .asks
+            .lock()
+            .expect("no holder of this lock panics")
+            .take();
+        drop(asks);
     }
 }

@@ -27,6 +27,11 @@ impl Threads {
         Threads(Arc::new(enter))
     }
 
+    /// Confines the calling thread as one of `kind`, for whoever wraps these threads.
+    pub fn enter(&self, kind: ThreadKind) -> io::Result<()> {
+        (self.0)(kind)
+    }
+
     /// Starts a thread named `name` (at most 15 bytes are kept by Linux) and
     /// returns when it has been confined. The caller owns the handle and joins it.
     pub fn spawn(
@@ -35,10 +40,10 @@ impl Threads {
         kind: ThreadKind,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<JoinHandle<()>> {
-        let enter = Arc::clone(&self.0);
+        let threads = self.clone();
         let (confined, ready) = mpsc::sync_channel(1);
         let handle = Builder::new().name(name).spawn(move || {
-            let outcome = enter(kind);
+            let outcome = threads.enter(kind);
             let confined_ok = outcome.is_ok();
             // The receiver waits below for exactly this message.
             let _ = confined.send(outcome);
