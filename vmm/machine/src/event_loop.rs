@@ -1,6 +1,6 @@
 //! The machine's one event loop: the only user of `EventManager`.
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use device_model::{EventHandle, Subscriber};
@@ -54,6 +54,30 @@ impl MutEventSubscriber for StopSubscriber {
         let events = Events::new_raw(self.0.event().as_raw_fd(), EventSet::IN);
         if let Err(error) = ops.add(events) {
             self.0
+                .request(StopReason::Internal(format!("event loop: {error}")));
+        }
+    }
+}
+
+/// Stops the machine when a socket's other end is gone.
+pub struct HangupSubscriber {
+    pub socket: OwnedFd,
+    pub reason: StopReason,
+    pub stop: Arc<StopRequest>,
+}
+
+impl MutEventSubscriber for HangupSubscriber {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        self.stop.request(self.reason.clone());
+        if let Err(error) = ops.remove(events) {
+            log::error!("hang-up event: {error}");
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        let events = Events::new_raw(self.socket.as_raw_fd(), EventSet::READ_HANG_UP);
+        if let Err(error) = ops.add(events) {
+            self.stop
                 .request(StopReason::Internal(format!("event loop: {error}")));
         }
     }

@@ -1,12 +1,15 @@
 //! A whole machine: the recipe that builds it, its threads, and its end.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use device_model::{DeviceEnv, DeviceSpec, EventHandle, NewDevice, ThreadKind, Threads};
+use device_model::{
+    DeviceEnv, DeviceSpec, EventHandle, NewDevice, Registration, ThreadKind, Threads,
+};
 use kvm_ioctls::{IoEventAddress, VmFd};
 use virtio_transport::MmioTransport;
 
@@ -14,7 +17,7 @@ use crate::acpi::{self, VirtioMmio};
 use crate::boot::{self, BootError, BootSource};
 use crate::bus::SharedDevice;
 use crate::console::Console;
-use crate::event_loop::EventLoop;
+use crate::event_loop::{EventLoop, HangupSubscriber};
 use crate::irq::IrqLines;
 use crate::memory::{self, MemoryError};
 use crate::power::Power;
@@ -42,7 +45,7 @@ pub struct MachineConfig {
     /// An uncompressed ELF `vmlinux`.
     pub kernel: PathBuf,
     /// Parts of the initramfs, each a multiple of 4 bytes long.
-    pub initramfs: Vec<Arc<[u8]>>,
+    pub initramfs: Vec<Vec<u8>>,
     /// The kernel command line.
     pub cmdline: String,
     /// What is on the bus, besides the console and the power registers.
@@ -88,8 +91,12 @@ pub enum MachineError {
 /// A running machine. Dropping it kills the guest and waits for its threads.
 pub struct Machine {
     shared: Arc<Shared>,
+    events: EventHandle,
     event_loop: Option<JoinHandle<()>>,
 }
+
+/// While it lives, a socket's end stops the machine: [`Machine::stop_on_hangup`].
+pub struct Watch(#[expect(dead_code, reason = "held for its drop")] Registration);
 
 struct Shared {
     stop: Arc<StopRequest>,
@@ -111,7 +118,7 @@ impl Machine {
         let kvm = vm::open()?;
         let memory = memory::create(config.memory)?;
         let vm = Vm::new(&kvm, memory)?;
-        let initramfs: Vec<&[u8]> = config.initramfs.iter().map(|part| &**part).collect();
+        let initramfs: Vec<&[u8]> = config.initramfs.iter().map(Vec::as_slice).collect();
         let source = BootSource {
             kernel: &config.kernel,
             initramfs: &initramfs,
@@ -135,7 +142,8 @@ impl Machine {
         }];
         devices.extend(config.devices);
         let threads = with_signals_blocked(config.threads);
-        let mut board = Board::new(&vm, config.vcpus, event_loop.handle(), threads.clone());
+        let events = event_loop.handle();
+        let mut board = Board::new(&vm, config.vcpus, events.clone(), threads.clone());
         for spec in devices {
             board.add(spec)?;
         }
@@ -182,6 +190,7 @@ impl Machine {
             .map_err(host("start the event loop's thread"))?;
         Ok(Machine {
             shared,
+            events,
             event_loop: Some(event_loop),
         })
     }
@@ -213,6 +222,20 @@ impl Machine {
             }
         };
         report.clone()
+    }
+
+    /// Stops the machine for `reason` when the other end of `socket` is gone,
+    /// until the [`Watch`] is dropped.
+    pub fn stop_on_hangup(&self, socket: OwnedFd, reason: StopReason) -> io::Result<Watch> {
+        let subscriber = HangupSubscriber {
+            socket,
+            reason,
+            stop: Arc::clone(&self.shared.stop),
+        };
+        self.events
+            .add(Box::new(subscriber))
+            .map(Watch)
+            .map_err(io::Error::other)
     }
 
     /// The last lines on the guest's console, at most 16 KiB.

@@ -1,1 +1,51 @@
-//! shem
+//! Virtual machines for Golem images, as a library: boot one, run commands in
+//! it, stream their output, learn why it stopped.
+//!
+//! A [`Vm`] lives in this process: its threads are joined when it is dropped,
+//! and it installs no signal handlers, keeps no globals and never exits the
+//! process, so many of them can run side by side.
+//!
+//! ```no_run
+//! use shem::{Command, Event, Image, Store, Vm};
+//!
+//! fn main() -> anyhow::Result<()> {
+//!     let store = Store::discover();
+//!     let vm = Vm::builder(store.kernel(None)?, store.guest_init()?)
+//!         .layer(Image::open("image.gvmi")?)
+//!         .memory(512 << 20)
+//!         .boot()?;
+//!     let mut process = vm.exec(&Command::new(["uname", "-r"]))?;
+//!     loop {
+//!         match process.next_event()? {
+//!             Event::Stdout(bytes) => print!("{}", String::from_utf8_lossy(&bytes)),
+//!             Event::Stderr(bytes) => eprint!("{}", String::from_utf8_lossy(&bytes)),
+//!             Event::Exit(exit) => break println!("ended: {:?}", exit.status),
+//!         }
+//!     }
+//!     println!("{}", vm.stop(shem::STOP_GRACE).reason);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! Every thread of a VM runs under `no_new_privs`, without capabilities and
+//! under a seccomp filter of its kind ([`SeccompMode`]). A filter's violation
+//! raises SIGSYS, which ends the process unless it has a handler for it: a
+//! program that runs one VM can install `confine::report_violations`.
+#![forbid(unsafe_code)]
+
+mod builder;
+mod command;
+mod initramfs;
+mod store;
+mod vm;
+
+pub use builder::{BootError, DEFAULT_BOOT_TIMEOUT, DEFAULT_HOSTNAME, DEFAULT_MEMORY, VmBuilder};
+pub use command::{Command, Tty, WindowSize};
+pub use confine::SeccompMode;
+pub use guest_client::{ClientError, Event, ExecError, Output, Process, Stdin};
+pub use guest_protocol::{ExecFailureKind, Exit, ExitStatus};
+pub use gvmi::{ContainerConfig, Image};
+pub use machine::probe::{ProbeError, run as probe_kvm};
+pub use machine::{MAX_VCPUS, MIN_MEMORY, MachineError, Stage, StopReason, StopReport, Timeline};
+pub use store::{KernelPack, Store, StoreError};
+pub use vm::{STOP_GRACE, Vm};

@@ -1,0 +1,283 @@
+//! From what a VM should be to a VM whose agent answers.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::{Duration, Instant};
+
+use confine::SeccompMode;
+use device_model::{Incoming, StreamHost, Threads, stream_port};
+use guest_client::{Agent, ClientError};
+use guest_protocol::{BootConfig, CONTROL_PORT, Upper};
+use gvmi::Image;
+use machine::{DeviceSpec, Machine, MachineConfig, MachineError, Stage, StopReason, StopReport};
+use serde_json::json;
+
+use crate::initramfs::{self, InitramfsError};
+use crate::{KernelPack, Vm};
+
+/// RAM of a VM unless said otherwise, in bytes.
+pub const DEFAULT_MEMORY: u64 = 512 << 20;
+/// Host name of a VM unless said otherwise, as Golem's.
+pub const DEFAULT_HOSTNAME: &str = "golem";
+/// How long a guest may take until its agent answers, unless said otherwise.
+/// Kernels need far below a second where KVM is real.
+pub const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a machine that is stopping anyway may take to do so.
+const END: Duration = Duration::from_secs(10);
+
+/// The kernel command line of every guest:
+/// - `quiet`: each line on the serial console costs some thousand exits;
+/// - `panic=-1`: a panicking kernel resets at once, which the VMM sees;
+/// - the rest spares the kernel looks and waits that a VM does not need.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
+
+/// Why a VM did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// A VM without an image has no root file system.
+    #[error("a VM needs at least one image")]
+    NoImage,
+    /// A file of the initramfs is missing or too much was asked for.
+    #[error(transparent)]
+    Initramfs(#[from] InitramfsError),
+    /// The machine could not be built.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// A resource of the host ran out.
+    #[error("{what}")]
+    Host {
+        /// What was being attempted.
+        what: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The guest stopped before its agent answered.
+    #[error("the guest did not start: {}{}", report.reason, last_words(report))]
+    Stopped {
+        /// Why, and the console's tail.
+        report: Box<StopReport>,
+    },
+    /// The guest's agent did not connect in time.
+    #[error("the guest's agent did not answer within {} s{}", limit.as_secs(), last_words(report))]
+    TimedOut {
+        /// The limit.
+        limit: Duration,
+        /// What there was at that moment.
+        report: Box<StopReport>,
+    },
+    /// The agent is there, but the greeting failed.
+    #[error("greet the guest's agent")]
+    Agent(#[source] ClientError),
+}
+
+/// The console's last line, for an error of one line.
+fn last_words(report: &StopReport) -> String {
+    let line = report
+        .console_tail
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty());
+    line.map_or(String::new(), |line| {
+        format!("; the console's last line: {line}")
+    })
+}
+
+/// What a VM should be. Made by [`Vm::builder`].
+pub struct VmBuilder {
+    start: Instant,
+    kernel: KernelPack,
+    guest_init: PathBuf,
+    layers: Vec<Image>,
+    vcpus: u8,
+    memory: u64,
+    hostname: String,
+    seccomp: SeccompMode,
+    console: Option<Box<dyn Write + Send>>,
+    boot_timeout: Duration,
+}
+
+impl VmBuilder {
+    pub(crate) fn new(kernel: KernelPack, guest_init: PathBuf) -> Self {
+        VmBuilder {
+            start: Instant::now(),
+            kernel,
+            guest_init,
+            layers: Vec::new(),
+            vcpus: 1,
+            memory: DEFAULT_MEMORY,
+            hostname: DEFAULT_HOSTNAME.into(),
+            seccomp: SeccompMode::Kill,
+            console: None,
+            boot_timeout: DEFAULT_BOOT_TIMEOUT,
+        }
+    }
+
+    /// Adds an image. The first one is the top layer of the root file system,
+    /// and its configuration is the VM's.
+    pub fn layer(mut self, image: Image) -> Self {
+        self.layers.push(image);
+        self
+    }
+
+    /// Number of vCPUs, 1 to [`crate::MAX_VCPUS`].
+    pub fn vcpus(mut self, vcpus: u8) -> Self {
+        self.vcpus = vcpus;
+        self
+    }
+
+    /// RAM in bytes, at least [`crate::MIN_MEMORY`].
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Host name, at most 64 bytes.
+    pub fn hostname(mut self, hostname: impl Into<String>) -> Self {
+        self.hostname = hostname.into();
+        self
+    }
+
+    /// What a system call outside of a thread's filter does.
+    pub fn seccomp(mut self, mode: SeccompMode) -> Self {
+        self.seccomp = mode;
+        self
+    }
+
+    /// Gets a copy of the guest's console as it comes. Must not block: what it
+    /// cannot take at once is lost.
+    pub fn console(mut self, copy: impl Write + Send + 'static) -> Self {
+        self.console = Some(Box::new(copy));
+        self
+    }
+
+    /// How long the guest may take until its agent answers.
+    pub fn boot_timeout(mut self, limit: Duration) -> Self {
+        self.boot_timeout = limit;
+        self
+    }
+
+    /// The moment that the timeline counts from, instead of the builder's making.
+    pub fn started_at(mut self, start: Instant) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Boots the VM and returns when its agent is ready.
+    pub fn boot(self) -> Result<Vm, BootError> {
+        let Some(top) = self.layers.first() else {
+            return Err(BootError::NoImage);
+        };
+        let config = top.contents().config.clone();
+        let serials: Vec<String> = (0..self.layers.len())
+            .map(|index| format!("layer{index}"))
+            .collect();
+        let boot = BootConfig {
+            hostname: self.hostname,
+            layers: serials.clone(),
+            upper: Upper::Tmpfs { size: None },
+            modules: self
+                .kernel
+                .modules()
+                .map(|(name, _)| name.to_owned())
+                .collect(),
+        };
+        let initramfs = initramfs::build(&self.guest_init, &self.kernel, &boot)?;
+
+        let (streams, backend) = stream_port().map_err(host("make the port to the agent"))?;
+        let incoming = streams
+            .listen(CONTROL_PORT)
+            .map_err(host("listen for the agent"))?;
+        let mut devices = vec![DeviceSpec {
+            id: "vsock0".into(),
+            driver: "virtio-vsock".into(),
+            options: json!({}),
+            attachment: Some(Box::new(backend)),
+        }];
+        for (image, serial) in self.layers.into_iter().zip(serials) {
+            let size = image.contents().device_len;
+            devices.push(DeviceSpec {
+                id: serial.clone(),
+                driver: "virtio-blk".into(),
+                options: json!({ "path": image.path(), "read_only": true, "serial": serial, "size": size }),
+                attachment: Some(Box::new(image.into_file())),
+            });
+        }
+        let seccomp = self.seccomp;
+        let machine = Machine::start(MachineConfig {
+            start: self.start,
+            vcpus: self.vcpus,
+            memory: self.memory,
+            kernel: self.kernel.vmlinux(),
+            initramfs,
+            cmdline: CMDLINE.into(),
+            devices,
+            console: self.console,
+            threads: Threads::new(move |kind| confine::enter_thread(seccomp, kind)),
+        })?;
+        let agent = greet(&machine, streams, &incoming, self.boot_timeout)?;
+        let watch = agent
+            .control_fd()
+            .try_clone_to_owned()
+            .and_then(|control| machine.stop_on_hangup(control, StopReason::AgentLost))
+            .map_err(host("watch the agent"))?;
+        Ok(Vm::new(machine, agent, watch, config))
+    }
+}
+
+/// Waits for the agent to connect, greets it, and completes the timeline.
+fn greet(
+    machine: &Machine,
+    streams: StreamHost,
+    incoming: &Incoming,
+    limit: Duration,
+) -> Result<Agent, BootError> {
+    let control = incoming
+        .recv_timeout(limit)
+        .map_err(|error| failed(machine, error, limit))?;
+    let ready = Instant::now();
+    let agent = Agent::handshake(control, Box::new(move |port| streams.connect(port))).map_err(
+        |error| match error {
+            // The machine went down under the greeting: its reason says more.
+            ClientError::Lost => failed(machine, RecvTimeoutError::Disconnected, limit),
+            error => BootError::Agent(error),
+        },
+    )?;
+    // The guest's clock started with its kernel; what it measured is placed on
+    // ours by the one moment that both have seen.
+    let times = agent.hello().boot_times;
+    for (stage, at) in [
+        (Stage::Init, times.init_start_us),
+        (Stage::RootReady, times.root_ready_us),
+    ] {
+        let before = Duration::from_micros(times.agent_ready_us.saturating_sub(at));
+        if let Some(when) = ready.checked_sub(before) {
+            machine.record(stage, when);
+        }
+    }
+    machine.record(Stage::AgentReady, ready);
+    Ok(agent)
+}
+
+/// Why no agent connected: the machine is stopping, or the time is up.
+fn failed(machine: &Machine, error: RecvTimeoutError, limit: Duration) -> BootError {
+    if error == RecvTimeoutError::Timeout {
+        machine.stop(StopReason::Timeout);
+    }
+    let report = machine.wait(Some(END)).unwrap_or_else(|| StopReport {
+        reason: StopReason::Internal("the machine does not end".into()),
+        console_tail: machine.console_tail(),
+        timeline: machine.timeline(),
+    });
+    let report = Box::new(report);
+    match report.reason {
+        StopReason::Timeout => BootError::TimedOut { limit, report },
+        _ => BootError::Stopped { report },
+    }
+}
+
+fn host(what: &'static str) -> impl Fn(io::Error) -> BootError {
+    move |source| BootError::Host { what, source }
+}

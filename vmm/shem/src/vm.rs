@@ -1,0 +1,104 @@
+//! A running VM.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use guest_client::{Agent, ExecError, Process};
+use gvmi::ContainerConfig;
+use machine::{Machine, StopReason, StopReport, Timeline, Watch};
+
+use crate::{Command, KernelPack, VmBuilder};
+
+/// How long a guest may take to shut down in order before it is killed.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// A VM whose agent answers. Dropping it kills the guest and waits for its threads.
+pub struct Vm {
+    /// Taken when the guest is asked to shut down, which ends the agent too.
+    watch: Option<Watch>,
+    agent: Agent,
+    machine: Machine,
+    config: ContainerConfig,
+}
+
+impl Vm {
+    /// Begins a VM that runs `kernel`, with `guest_init` as its PID 1.
+    pub fn builder(kernel: KernelPack, guest_init: PathBuf) -> VmBuilder {
+        VmBuilder::new(kernel, guest_init)
+    }
+
+    pub(crate) fn new(
+        machine: Machine,
+        agent: Agent,
+        watch: Watch,
+        config: ContainerConfig,
+    ) -> Self {
+        Vm {
+            watch: Some(watch),
+            agent,
+            machine,
+            config,
+        }
+    }
+
+    /// Starts a command and returns when its program runs. Several can run at
+    /// once, from any thread.
+    pub fn exec(&self, command: &Command) -> Result<Process, ExecError> {
+        self.agent.exec(command.to_exec(&self.config))
+    }
+
+    /// The agent: files, host entries, clock.
+    pub fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    /// The configuration of the top image.
+    pub fn config(&self) -> &ContainerConfig {
+        &self.config
+    }
+
+    /// Shuts the guest down in order, with its file systems written out, and
+    /// kills it when that takes longer than `grace`.
+    pub fn stop(mut self, grace: Duration) -> StopReport {
+        self.watch = None;
+        match self.agent.shutdown() {
+            Ok(()) => {}
+            Err(error) => {
+                log::warn!("ask the guest to shut down: {error}");
+                self.kill();
+            }
+        }
+        if let Some(report) = self.machine.wait(Some(grace)) {
+            return report;
+        }
+        self.kill();
+        self.wait()
+    }
+
+    /// Ends the guest at once, as if its power were cut.
+    pub fn kill(&self) {
+        self.machine.stop(StopReason::Killed);
+    }
+
+    /// Ends the guest at once because the owner's time limit passed.
+    pub fn time_out(&self) {
+        self.machine.stop(StopReason::Timeout);
+    }
+
+    /// Waits until the VM has stopped, for whatever reason.
+    pub fn wait(&self) -> StopReport {
+        self.machine
+            .wait(None)
+            .expect("without a limit the wait ends with a report")
+    }
+
+    /// As [`Vm::wait`], but `None` when `limit` passes first.
+    pub fn wait_timeout(&self, limit: Duration) -> Option<StopReport> {
+        self.machine.wait(Some(limit))
+    }
+
+    /// When the VM reached which stage of its start.
+    pub fn timeline(&self) -> Timeline {
+        self.machine.timeline()
+    }
+}
