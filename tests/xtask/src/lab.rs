@@ -4,13 +4,13 @@
 
 mod files;
 mod relay;
+mod script;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -20,11 +20,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::process;
 use relay::{Event, Relay};
+pub use script::shell_word;
 
-/// Variables that a command in the lab sees as they are here, by prefix.
-const PASSED_ON: &[&str] = &[
-    "SHEM_", "RUST", "CARGO_", "LANG", "LC_", "TERM", "CI", "PATH", "HOME", "USER",
-];
 /// Emulated processors when the caller does not say.
 const MAX_DEFAULT_CPUS: usize = 4;
 const DEFAULT_MEMORY: &str = "6G";
@@ -38,7 +35,7 @@ const PORTS: [&str; 4] = ["stdin", "stdout", "stderr", "status"];
 pub struct Lab {
     /// The command and its arguments.
     pub argv: Vec<OsString>,
-    /// Variables beside those of `PASSED_ON`.
+    /// Variables beside those of ours that are passed on.
     pub env: Vec<(OsString, OsString)>,
     /// Number of emulated processors.
     pub cpus: usize,
@@ -78,7 +75,8 @@ impl Lab {
         stderr: &mut (dyn Write + Send),
     ) -> Result<i32> {
         let files = files::ensure()?;
-        let script = memory_file(&self.script(&files)?).context("write the lab's script")?;
+        let script =
+            memory_file(&script::write(self, &files)?).context("write the lab's script")?;
         let mut qemu = process::command("qemu-system-x86_64");
         self.describe_machine(&mut qemu, &files);
         let script_path = format!("/proc/self/fd/{}", script.as_raw_fd());
@@ -204,62 +202,6 @@ impl Lab {
         qemu.args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"]);
         qemu.args(&self.qemu_args);
     }
-
-    /// The shell script that the lab's init runs in the host's root.
-    fn script(&self, files: &files::Files) -> Result<Vec<u8>> {
-        let mut script = Script::default();
-        script.line(&[b"mkdir -p /lib/modules"]);
-        script.line(&[
-            b"mount --bind ",
-            &quote(files.modules.as_os_str()),
-            b" /lib/modules",
-        ]);
-        for (number, folder) in self.shares.iter().enumerate() {
-            let options = "trans=virtio,version=9p2000.L,msize=512000,cache=none";
-            let mount = format!("mount -t 9p -o {options} share{number} ");
-            script.line(&[
-                mount.as_bytes(),
-                &quote(folder.as_os_str()),
-                b" || exit 125",
-            ]);
-        }
-        let passed = std::env::vars_os().filter(|(name, _)| {
-            PASSED_ON
-                .iter()
-                .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
-        });
-        for (name, value) in passed.chain(self.env.iter().cloned()) {
-            script.line(&[b"export ", name.as_bytes(), b"=", &quote(&value)]);
-        }
-        let folder = std::env::current_dir().context("find the current folder")?;
-        script.line(&[b"cd ", &quote(folder.as_os_str()), b" || exit 125"]);
-        let words: Vec<Vec<u8>> = self.argv.iter().map(|word| quote(word)).collect();
-        script.line(&[b"exec ", &words.join(&b' ')]);
-        Ok(script.0)
-    }
-}
-
-#[derive(Default)]
-struct Script(Vec<u8>);
-
-impl Script {
-    fn line(&mut self, parts: &[&[u8]]) {
-        self.0.extend(parts.concat());
-        self.0.push(b'\n');
-    }
-}
-
-/// A word in single quotes, as a shell reads it back.
-fn quote(word: &OsStr) -> Vec<u8> {
-    let mut quoted = vec![b'\''];
-    for &byte in word.as_bytes() {
-        match byte {
-            b'\'' => quoted.extend(br"'\''"),
-            _ => quoted.push(byte),
-        }
-    }
-    quoted.push(b'\'');
-    quoted
 }
 
 /// A file without a name, so that nothing has to be cleaned up after a kill.
@@ -274,29 +216,4 @@ fn stop(machine: &mut Child) {
     // A machine that has ended by itself cannot be killed, which is fine.
     let _ = machine.kill();
     let _ = machine.wait();
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoted_words_come_back_from_a_shell() {
-        for word in [
-            "plain",
-            "two words",
-            "it's",
-            "$HOME `x` \"y\" \\",
-            "",
-            "line\nbreak",
-        ] {
-            let mut line = b"printf %s ".to_vec();
-            line.extend(quote(OsStr::new(word)));
-            let shell = Command::new("sh")
-                .arg("-c")
-                .arg(OsStr::from_bytes(&line))
-                .output();
-            assert_eq!(shell.expect("sh runs").stdout, word.as_bytes());
-        }
-    }
 }

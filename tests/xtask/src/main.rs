@@ -1,72 +1,96 @@
 //! The project's own commands: `cargo xtask run`, `test`, `lab`, `kernel`,
 //! `ci` and `bench`. Each sets up what it needs by itself.
 
+mod args;
+mod checks;
+mod fuzz;
+mod guest;
+mod kernel;
 mod lab;
 mod packages;
 mod paths;
+mod place;
 mod process;
+mod tally;
+mod tests;
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// Sets up, runs and tests shem.
-#[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    disable_help_subcommand = true
-)]
-struct Args {
-    #[command(subcommand)]
-    task: Task,
-}
+use args::{Args, LabArgs, Task};
+use kernel::Pack;
+use place::Place;
 
-#[derive(Subcommand)]
-enum Task {
-    /// Run a command in the emulated machine that has real KVM
-    Lab(LabArgs),
-}
-
-/// Options of `cargo xtask lab`.
-#[derive(clap::Args)]
-struct LabArgs {
-    /// Emulated processors
-    #[arg(long, value_name = "N")]
-    cpus: Option<usize>,
-    /// The machine's memory
-    #[arg(long, value_name = "SIZE")]
-    mem: Option<String>,
-    /// A word for QEMU's command line; may be repeated
-    #[arg(long, value_name = "WORD", allow_hyphen_values = true)]
-    qemu_arg: Vec<OsString>,
-    /// A folder that the command may write to; may be repeated
-    #[arg(long, value_name = "DIR")]
-    share: Vec<PathBuf>,
-    /// Give up after this many seconds
-    #[arg(long, value_name = "S")]
-    timeout: Option<u64>,
-    /// The command, which sees this machine's files and the current folder
-    #[arg(required = true, last = true, value_name = "CMD")]
-    command: Vec<OsString>,
-}
+/// Exit status when the command that we should run did not get to its own.
+const OUR_FAILURE: u8 = 125;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    let outcome = match args.task {
-        Task::Lab(args) => lab(args),
-    };
-    match outcome {
+    let task = Args::parse().task;
+    let runs_a_command = matches!(task, Task::Run { .. } | Task::Lab(_));
+    match perform(task) {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            if runs_a_command {
+                ExitCode::from(OUR_FAILURE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
+}
+
+fn perform(task: Task) -> Result<i32> {
+    match task {
+        Task::Run { command } => run(command),
+        Task::Test { long, filter } => tests::run(&tests::Selection { long, filter }),
+        Task::Ci => checks::all().map(|()| 0),
+        Task::Lab(args) => lab(args),
+        Task::Kernel { pack } => {
+            packages::ensure()?;
+            println!("{}", kernel::ensure(pack.into())?.display());
+            Ok(0)
+        }
+        Task::Bench { args } => bench(args),
+    }
+}
+
+/// `cargo xtask run`: the shortest way from a fresh clone to a command in a VM.
+fn run(command: Vec<OsString>) -> Result<i32> {
+    packages::ensure()?;
+    // The tuned kernel is preferred once it exists; it is built for the tests.
+    if !paths::store()?
+        .join("kernels")
+        .join(Pack::Tuned.name())
+        .exists()
+    {
+        kernel::ensure(Pack::Stock)?;
+    }
+    let built = guest::build()?;
+    let mut argv: Vec<OsString> = vec![(&built.shem).into(), "run".into(), "-i".into()];
+    argv.push((&built.demo_image).into());
+    if !command.is_empty() {
+        argv.push("--".into());
+        argv.extend(command);
+    }
+    Place::choose(&built.shem).become_command(argv, tests::environment(&built)?)
+}
+
+/// `cargo xtask bench`: measures side by side, in one place.
+fn bench(args: Vec<OsString>) -> Result<i32> {
+    packages::ensure()?;
+    kernel::ensure(Pack::Tuned)?;
+    let built = guest::build()?;
+    say("building the benchmark");
+    process::quiet(cargo().args(["build", "--quiet", "--release", "-p", "bench"]))?;
+    let program = built.shem.parent().unwrap_or(Path::new("")).join("bench");
+    let argv = [program.into()].into_iter().chain(args).collect();
+    Place::choose(&built.shem).become_command(argv, tests::environment(&built)?)
 }
 
 fn lab(args: LabArgs) -> Result<i32> {

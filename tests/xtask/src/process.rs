@@ -8,11 +8,12 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -42,11 +43,7 @@ pub fn inherit(command: &mut Command, descriptors: Vec<OwnedFd>) {
     unsafe {
         command.pre_exec(move || {
             for descriptor in &descriptors {
-                // SAFETY: F_SETFD on a descriptor that the closure owns takes
-                // no pointer and touches no memory.
-                if libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFD, 0) < 0 {
-                    return Err(io::Error::last_os_error());
-                }
+                fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()))?;
             }
             Ok(())
         });
@@ -81,18 +78,6 @@ pub fn output(command: &mut Command) -> Result<String> {
         bail!("`{}` failed: {}", show(command), finished.status);
     }
     Ok(stdout.trim_end().to_owned())
-}
-
-/// Runs a step whose output is the user's to read as it comes.
-pub fn stream(command: &mut Command) -> Result<()> {
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .with_context(|| format!("start `{}`", show(command)))?;
-    if !status.success() {
-        bail!("`{}` failed: {status}", show(command));
-    }
-    Ok(())
 }
 
 /// The exit status a shell would report: 128 + signal for a killed process.

@@ -1,0 +1,67 @@
+//! Checks of the sources that need no guest: format, lints, documentation,
+//! and what the dependencies may be.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::{cargo, paths, process, say};
+
+/// Built once and kept in the cache; a fixed version, so that the same
+/// `deny.toml` means the same everywhere.
+const CARGO_DENY: &str = "0.20.2";
+
+/// Runs them all and stops at the first that fails.
+pub fn all() -> Result<()> {
+    say("checking: cargo fmt");
+    process::quiet(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt`")?;
+    say("checking: cargo clippy");
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+    ];
+    process::quiet(cargo().args(clippy).args(["--", "-D", "warnings"]))?;
+    say("checking: cargo doc");
+    let doc = [
+        "doc",
+        "--quiet",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+        "--locked",
+    ];
+    process::quiet(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
+    say("checking: cargo deny");
+    let deny = ["--offline", "check", "licenses", "bans", "sources"];
+    process::quiet(
+        process::command(cargo_deny()?)
+            .current_dir(paths::root())
+            .args(deny),
+    )
+}
+
+fn cargo_deny() -> Result<PathBuf> {
+    let folder = paths::cache()?.join(format!("tools/cargo-deny-{CARGO_DENY}"));
+    let program = folder.join("bin/cargo-deny");
+    let _lock = paths::lock("tools")?;
+    if !program.exists() {
+        say("cargo-deny: building (about 2 minutes, once)");
+        let scratch = paths::Scratch::new("cargo-deny")?;
+        let mut install = cargo();
+        install.args([
+            "install",
+            "--quiet",
+            "--locked",
+            "--no-default-features",
+            "cargo-deny",
+        ]);
+        install
+            .args(["--version", CARGO_DENY, "--root"])
+            .arg(&folder);
+        process::quiet(install.env("CARGO_TARGET_DIR", scratch.path()))?;
+    }
+    Ok(program)
+}

@@ -1,0 +1,107 @@
+//! Runs every fuzz target of the crate `fuzz` for a while, with libFuzzer's
+//! coverage built by the stable compiler.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::guest::rust_flags;
+use crate::process::{self, command};
+use crate::tally::Tally;
+use crate::{cargo, paths, say};
+
+/// What `cargo fuzz` passes on a nightly compiler, less the sanitizer, plus
+/// the checks that make a wrong sum a finding.
+const FLAGS: &[&str] = &[
+    "--cfg=fuzzing",
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Ccodegen-units=1",
+    "-Cdebug-assertions=on",
+    "-Coverflow-checks=on",
+];
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// A decoder that takes more than this for one input is broken.
+const LIMITS: &[&str] = &["-rss_limit_mb=512", "-timeout=10", "-verbosity=0"];
+
+/// Builds the targets and runs each for `seconds`.
+pub fn run(seconds: u64) -> Result<Tally> {
+    let folder = paths::target()?.join("fuzz");
+    say("building the fuzz targets");
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--quiet",
+        "--release",
+        "-p",
+        "fuzz",
+        "--bins",
+        "--target",
+        TARGET,
+    ]);
+    build.arg("--target-dir").arg(&folder);
+    // Link-time optimisation would lose the counters' section bounds.
+    build.env("CARGO_PROFILE_RELEASE_LTO", "off");
+    rust_flags(&mut build, FLAGS);
+    process::quiet(&mut build)?;
+
+    let mut tally = Tally::default();
+    for name in targets()? {
+        say(&format!("fuzzing {name} for {seconds} s"));
+        let program = folder.join(TARGET).join("release").join(&name);
+        let outcome = run_one(&program, &name, &folder, seconds);
+        if let Err(error) = &outcome {
+            eprintln!("fuzz target {name}: {error:#}");
+        }
+        tally.add(Tally::one(outcome.is_ok()));
+    }
+    Ok(tally)
+}
+
+fn run_one(program: &Path, name: &str, folder: &Path, seconds: u64) -> Result<()> {
+    // Inputs that were worth keeping make the next run start further on.
+    let corpus = folder.join("corpus").join(name);
+    let findings = folder.join("findings").join(name);
+    paths::make(&corpus)?;
+    paths::make(&findings)?;
+    let mut fuzz = command(program);
+    fuzz.args(LIMITS).arg(format!("-max_total_time={seconds}"));
+    fuzz.arg(format!("-artifact_prefix={}/", findings.display()))
+        .arg(&corpus);
+    let seeds = paths::root().join("tests/fuzz/seeds").join(name);
+    if seeds.is_dir() {
+        fuzz.arg(seeds);
+    }
+    process::quiet(&mut fuzz)
+}
+
+/// The names of the crate's programs.
+fn targets() -> Result<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        packages: Vec<Package>,
+    }
+    #[derive(Deserialize)]
+    struct Package {
+        name: String,
+        targets: Vec<Target>,
+    }
+    #[derive(Deserialize)]
+    struct Target {
+        name: String,
+        kind: Vec<String>,
+    }
+    let metadata = ["metadata", "--no-deps", "--format-version=1", "--offline"];
+    let text = process::output(cargo().args(metadata))?;
+    let metadata: Metadata = serde_json::from_str(&text).context("read cargo's metadata")?;
+    let packages = metadata
+        .packages
+        .into_iter()
+        .filter(|package| package.name == "fuzz");
+    let programs = packages.flat_map(|package| package.targets);
+    let programs = programs.filter(|target| target.kind.iter().any(|kind| kind == "bin"));
+    Ok(programs.map(|target| target.name).collect())
+}

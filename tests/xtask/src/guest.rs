@@ -1,0 +1,155 @@
+//! What a VM needs and this checkout builds: `shem`, the static `guest-init`
+//! and a small demo image.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+use crate::process::{self, command};
+use crate::{cargo, paths, say};
+
+/// The only target whose static standard library is at hand everywhere.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// The programs and the image.
+pub struct Built {
+    pub shem: PathBuf,
+    pub guest_init: PathBuf,
+    pub demo_image: PathBuf,
+}
+
+/// Builds all of it; what is up to date costs a second.
+pub fn build() -> Result<Built> {
+    let target = paths::target()?;
+    let guest_init = build_guest_init(&target)?;
+    say("building shem");
+    process::quiet(cargo().args(["build", "--quiet", "--release", "-p", "shem_cli"]))?;
+    let shem = target.join("release/shem");
+    let demo_image = build_demo_image(&target, &shem)?;
+    Ok(Built {
+        shem,
+        guest_init,
+        demo_image,
+    })
+}
+
+/// Builds `guest-init` and puts it beside the built programs, where `shem`
+/// looks for it.
+fn build_guest_init(target: &Path) -> Result<PathBuf> {
+    say("building guest-init");
+    // A folder of its own, because the flags differ from the host programs'.
+    // The flags reach no build script, because the target is named.
+    let folder = target.join("guest");
+    let mut build = cargo();
+    build.args([
+        "build",
+        "--quiet",
+        "-p",
+        "guest_init",
+        "--profile",
+        "guest",
+        "--target",
+        TARGET,
+    ]);
+    build.arg("--target-dir").arg(&folder);
+    rust_flags(
+        &mut build,
+        &["-Ctarget-feature=+crt-static", "-Crelocation-model=static"],
+    );
+    process::quiet(&mut build)?;
+    let built = folder.join(TARGET).join("guest/guest-init");
+    for profile in ["debug", "release"] {
+        paths::copy_if_changed(&built, &target.join(profile).join("guest-init"))?;
+    }
+    let size = fs::metadata(&built).context("look at guest-init")?.len();
+    say(&format!("guest-init: {} KiB", size >> 10));
+    Ok(target.join("release/guest-init"))
+}
+
+/// Has cargo compile for `TARGET` with these flags. Those of the environment
+/// would go before them, so they are taken away.
+pub fn rust_flags(cargo: &mut Command, flags: &[&str]) {
+    cargo
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    let list = serde_json::to_string(flags).expect("strings become JSON");
+    cargo.args(["--config", &format!("target.{TARGET}.rustflags={list}")]);
+}
+
+/// Makes `demo.gvmi`: Debian's static busybox under all its names, a few
+/// users, and a command that greets.
+fn build_demo_image(target: &Path, shem: &Path) -> Result<PathBuf> {
+    let image = target.join("demo.gvmi");
+    // Its recipe is in this program and its writer in `shem`.
+    if modified(&image) > modified(shem) && modified(&image) > modified(&std::env::current_exe()?) {
+        return Ok(image);
+    }
+    say("making the demo image");
+    let scratch = paths::Scratch::new("demo")?;
+    let tree = scratch.path().join("tree");
+    fill_demo_tree(&tree).context("lay out the demo image")?;
+    // In an archive everything can belong to root without us being root.
+    let archive = scratch.path().join("demo.tar");
+    let mut tar = command("tar");
+    tar.args([
+        "--owner=root:0",
+        "--group=root:0",
+        "--numeric-owner",
+        "--sort=name",
+        "-C",
+    ]);
+    process::quiet(tar.arg(&tree).arg("-cf").arg(&archive).arg("."))?;
+    let greeting = "echo \"Hello from a VM: $(uname -sr), up for $(cut -d' ' -f1 /proc/uptime) s\"";
+    let cmd = serde_json::to_string(&["sh", "-c", greeting]).expect("strings become JSON");
+    let mut build = command(shem);
+    build
+        .args(["image", "build"])
+        .arg(&archive)
+        .arg("-o")
+        .arg(&image)
+        .args(["--cmd", &cmd]);
+    process::quiet(&mut build)?;
+    Ok(image)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|data| data.modified()).ok()
+}
+
+fn fill_demo_tree(tree: &Path) -> Result<()> {
+    let folders = [
+        "bin",
+        "dev",
+        "etc",
+        "home/user",
+        "proc",
+        "root",
+        "run",
+        "sys",
+        "tmp",
+        "usr/bin",
+        "var",
+    ];
+    for folder in folders {
+        paths::make(&tree.join(folder))?;
+    }
+    fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777))?;
+    fs::set_permissions(tree.join("root"), fs::Permissions::from_mode(0o700))?;
+    fs::copy("/bin/busybox", tree.join("bin/busybox")).context("copy /bin/busybox")?;
+    for applet in process::output(command("/bin/busybox").arg("--list"))?.lines() {
+        if applet != "busybox" {
+            symlink("busybox", tree.join("bin").join(applet))?;
+        }
+    }
+    let users = "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n";
+    fs::write(tree.join("etc/passwd"), users)?;
+    fs::write(
+        tree.join("etc/group"),
+        "root:x:0:\nuser:x:1000:\nextra:x:2000:user\n",
+    )?;
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! Where a job that starts VMs runs: here when KVM works, else in the lab.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::lab::Lab;
+use crate::process::{self, command, show};
+use crate::say;
+
+/// How long the probe guest may take; it needs milliseconds.
+const PROBE_LIMIT: &str = "20";
+/// How long a job that exceeds its limit has to tidy up after SIGTERM.
+const GRACE: &str = "--kill-after=10";
+
+/// A machine for VMs.
+pub enum Place {
+    /// This machine has a KVM that runs stock kernels.
+    Here,
+    /// The emulated machine.
+    Lab,
+}
+
+impl Place {
+    /// Runs the probe guest. Opening `/dev/kvm` would prove little: some
+    /// machines have one that dies in the first instructions of a kernel.
+    pub fn choose(shem: &Path) -> Self {
+        let mut probe = command("timeout");
+        probe
+            .args([GRACE, PROBE_LIMIT])
+            .arg(shem)
+            .args(["doctor", "--probe"]);
+        let answer = probe.stdin(Stdio::null()).output();
+        if answer.as_ref().is_ok_and(|answer| answer.status.success()) {
+            return Self::Here;
+        }
+        let text = answer
+            .map(|answer| [answer.stdout, answer.stderr].concat())
+            .unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let reason = text.lines().find(|line| !line.trim().is_empty());
+        let reason = reason.unwrap_or("the probe guest did not run");
+        say(&format!(
+            "KVM does not work here ({}): using the lab",
+            reason.trim()
+        ));
+        Self::Lab
+    }
+
+    /// Runs a job whose output goes to the writers, with an empty standard
+    /// input, and gives its exit status.
+    pub fn run(
+        &self,
+        argv: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+        limit: Duration,
+        stdout: &mut (dyn Write + Send),
+        stderr: &mut (dyn Write + Send),
+    ) -> Result<i32> {
+        if matches!(self, Self::Lab) {
+            let mut lab = Lab::new(argv);
+            lab.env = env;
+            lab.limit = Some(limit);
+            return lab.run(stdout, stderr);
+        }
+        let mut job = command("timeout");
+        job.arg(GRACE)
+            .arg(limit.as_secs().to_string())
+            .args(argv)
+            .envs(env);
+        let mut job = job
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("start the job")?;
+        let out = job.stdout.take().expect("stdout is piped");
+        let err = job.stderr.take().expect("stderr is piped");
+        std::thread::scope(|scope| {
+            let copy = scope.spawn(|| pass_on(out, stdout));
+            pass_on(err, stderr)?;
+            copy.join().expect("copying does not panic")
+        })
+        .context("pass the output on")?;
+        Ok(process::exit_code(job.wait()?))
+    }
+
+    /// Becomes the command, so that its streams and signals are ours. In the
+    /// lab we stay in between and its terminal is not passed on.
+    pub fn become_command(
+        &self,
+        argv: Vec<OsString>,
+        env: Vec<(OsString, OsString)>,
+    ) -> Result<i32> {
+        if matches!(self, Self::Lab) {
+            let mut lab = Lab::new(argv);
+            lab.env = env;
+            lab.stdin = true;
+            return lab.run(&mut io::stdout(), &mut io::stderr());
+        }
+        let mut words = argv.into_iter();
+        let program = words.next().context("no command")?;
+        let mut command = command(program);
+        command.args(words).envs(env);
+        let error = command.exec();
+        bail!("start `{}`: {error}", show(&command));
+    }
+}
+
+fn pass_on(mut from: impl Read, to: &mut (dyn Write + Send)) -> io::Result<()> {
+    io::copy(&mut from, to)?;
+    to.flush()
+}

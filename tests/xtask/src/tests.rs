@@ -1,0 +1,201 @@
+//! `cargo xtask test`: everything that can be tested, with the set-up that it
+//! needs.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::guest::{self, Built};
+use crate::kernel::{self, Pack};
+use crate::lab::shell_word;
+use crate::place::Place;
+use crate::process::{self, show};
+use crate::tally::{Counter, Tally};
+use crate::{cargo, checks, fuzz, packages, paths, say};
+
+/// Seconds for each fuzz target, every day and in the long run.
+const FUZZ_SECONDS: u64 = 5;
+const LONG_FUZZ_SECONDS: u64 = 600;
+/// Longest time for all end-to-end tests together.
+const E2E_LIMIT: Duration = Duration::from_secs(20 * 60);
+const LONG_E2E_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+
+/// Which tests.
+pub struct Selection {
+    /// Also what is too slow for every day.
+    pub long: bool,
+    /// Only tests whose names contain one of these, and nothing else than
+    /// tests; empty for all.
+    pub filter: Vec<String>,
+}
+
+/// Runs the selected tests, prints the closing line and gives the exit status.
+pub fn run(selection: &Selection) -> Result<i32> {
+    let everything = selection.filter.is_empty();
+    packages::ensure()?;
+    if everything {
+        checks::all()?;
+    }
+    let mut tally = unit_tests(&selection.filter)?;
+    if everything {
+        tally.add(fuzz::run(if selection.long {
+            LONG_FUZZ_SECONDS
+        } else {
+            FUZZ_SECONDS
+        })?);
+    }
+    let end_to_end = end_to_end_tests(selection)?;
+    tally.add(end_to_end);
+    println!("{tally}");
+    ensure!(tally.ran() > 0, "no test has a name like that");
+    ensure!(end_to_end.skipped == 0, "end-to-end tests were skipped");
+    Ok(i32::from(tally.failed > 0))
+}
+
+/// Unit, device and documentation tests: no KVM, no root, no network.
+fn unit_tests(filter: &[String]) -> Result<Tally> {
+    say("unit, device and documentation tests");
+    let mut test = cargo();
+    test.args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--no-fail-fast",
+        "--locked",
+    ]);
+    // The fuzz targets have a main function of libFuzzer's.
+    test.args(["--exclude", "e2e_tests", "--exclude", "fuzz", "--"])
+        .args(filter);
+    let mut test = test
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start `{}`", show(&test)))?;
+    let mut counter = Counter::new(io::stdout());
+    io::copy(
+        &mut test.stdout.take().expect("stdout is piped"),
+        &mut counter,
+    )?;
+    let status = test.wait().context("wait for cargo")?;
+    let mut tally = counter.tally;
+    if !status.success() && tally.failed == 0 {
+        // It did not compile, or a test program crashed before its summary.
+        tally.add(Tally::one(false));
+    }
+    Ok(tally)
+}
+
+/// Tests that boot guests, with both kernel packs, all in one lab boot where
+/// KVM is missing.
+fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
+    let packs = [Pack::Stock, Pack::Tuned];
+    for pack in packs {
+        kernel::ensure(pack)?;
+    }
+    let built = guest::build()?;
+    let programs = build_end_to_end()?;
+    let place = Place::choose(&built.shem);
+    let mut env = environment(&built)?;
+    env.push((
+        "SHEM_TEST_PACKS".into(),
+        packs.map(Pack::name).join(",").into(),
+    ));
+    if selection.long {
+        env.push(("SHEM_TEST_LONG".into(), "1".into()));
+    }
+    say("end-to-end tests");
+    let argv = [
+        "sh".into(),
+        "-c".into(),
+        script(&programs, &selection.filter),
+    ];
+    let limit = if selection.long {
+        LONG_E2E_LIMIT
+    } else {
+        E2E_LIMIT
+    };
+    let mut out = Counter::new(io::stdout());
+    let mut err = Counter::new(io::stderr());
+    let outcome = place.run(argv.to_vec(), env, limit, &mut out, &mut err);
+    out.flush()?;
+    let mut tally = out.tally;
+    tally.add(err.tally);
+    let expected = i64::try_from(programs.len()).unwrap_or(i64::MAX);
+    let unfinished = expected - tally.programs;
+    for _ in 0..unfinished {
+        tally.add(Tally::one(false));
+    }
+    match outcome {
+        Err(error) => eprintln!("end-to-end tests: {error:#}"),
+        Ok(_) if unfinished > 0 => eprintln!("{unfinished} test programs did not finish"),
+        Ok(_) => {}
+    }
+    Ok(tally)
+}
+
+/// What programs that start VMs are told about this checkout's.
+pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
+    Ok(vec![
+        ("SHEM_BIN".into(), built.shem.clone().into()),
+        ("SHEM_GUEST_INIT".into(), built.guest_init.clone().into()),
+        ("SHEM_DEMO_IMAGE".into(), built.demo_image.clone().into()),
+        ("SHEM_STORE".into(), paths::store()?.into()),
+    ])
+}
+
+/// A shell script that runs every program and fails when one of them did.
+fn script(programs: &[PathBuf], filter: &[String]) -> OsString {
+    let mut script = OsString::from("failed=0\n");
+    for program in programs {
+        script.push(shell_word(program.as_os_str()));
+        for word in filter {
+            script.push(" ");
+            script.push(shell_word(word.as_ref()));
+        }
+        script.push(" || failed=1\n");
+    }
+    script.push("exit $failed\n");
+    script
+}
+
+/// Builds the test programs without running them, because a compiler would
+/// take an hour in the lab.
+fn build_end_to_end() -> Result<Vec<PathBuf>> {
+    #[derive(Deserialize)]
+    struct Message {
+        executable: Option<PathBuf>,
+        profile: Option<Profile>,
+    }
+    #[derive(Deserialize)]
+    struct Profile {
+        test: bool,
+    }
+    say("building the end-to-end tests");
+    let build = [
+        "test",
+        "--quiet",
+        "--release",
+        "--no-run",
+        "--locked",
+        "-p",
+        "e2e_tests",
+    ];
+    let messages = process::output(
+        cargo()
+            .args(build)
+            .arg("--message-format=json-render-diagnostics"),
+    )?;
+    let mut programs = Vec::new();
+    for line in messages.lines() {
+        let message: Message = serde_json::from_str(line).context("read cargo's messages")?;
+        if message.profile.is_some_and(|profile| profile.test) {
+            programs.extend(message.executable);
+        }
+    }
+    Ok(programs)
+}
