@@ -1,0 +1,241 @@
+//! Makes an image: a squashfs by `mksquashfs`, and the trailer behind it.
+//! Needs no privilege and unpacks nothing; an image appears whole or not.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+
+use thiserror::Error;
+
+use crate::compression::Compression;
+use crate::config::ContainerConfig;
+use crate::draft::Draft;
+use crate::fault::Fault;
+use crate::image::Contents;
+use crate::mksquashfs::Mksquashfs;
+use crate::owners::Owners;
+use crate::tar::{Archive, TarError};
+use crate::trailer;
+
+/// How to make an image.
+///
+/// ```no_run
+/// use gvmi::{Builder, ContainerConfig};
+///
+/// let builder = Builder {
+///     config: ContainerConfig {
+///         cmd: vec!["/bin/sh".to_owned()],
+///         ..Default::default()
+///     },
+///     ..Default::default()
+/// };
+/// let built = builder.pack("rootfs.tar".as_ref(), "demo.gvmi".as_ref())?;
+/// println!("{} bytes", built.contents.file_len);
+/// # Ok::<(), gvmi::BuildError>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    /// What the image says of how it runs.
+    pub config: ContainerConfig,
+    /// How the file system is compressed.
+    pub compression: Compression,
+    /// Most processors that compress at the same time; all when `None`.
+    pub processors: Option<NonZeroU32>,
+}
+
+/// An image that was made.
+#[derive(Debug)]
+pub struct Built {
+    /// What it holds, read back from the file.
+    pub contents: Contents,
+    /// What of the source is not in it, one line each; empty as a rule.
+    pub warnings: Vec<String>,
+}
+
+/// Why an image could not be made. Nothing is left of it.
+#[derive(Debug, Error)]
+pub enum BuildError {
+    /// The folder or archive to pack cannot be opened.
+    #[error("{}: cannot be packed", path.display())]
+    Source {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The image cannot be created or put in its place.
+    #[error("{}: cannot be written (see that its folder exists, is writable and has room)", path.display())]
+    Destination {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The archive is not one.
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    /// The configuration does not fit into an image.
+    #[error(
+        "the image's configuration takes {len} bytes, at most {} may be (shorten its labels or environment)",
+        trailer::MAX_CONFIG_LEN
+    )]
+    ConfigTooLong {
+        /// Its length.
+        len: u64,
+    },
+    /// The program is not installed.
+    #[error("mksquashfs is not installed (`sudo apt-get install squashfs-tools`)")]
+    NoMksquashfs,
+    /// The program could not be run.
+    #[error("run mksquashfs")]
+    Start(#[source] io::Error),
+    /// The program gave up.
+    #[error("mksquashfs failed ({status}): {messages}")]
+    Mksquashfs {
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines it wrote.
+        messages: String,
+    },
+    /// What the program made is no image that we would open.
+    #[error("mksquashfs made a file system that {0} (install squashfs-tools 4.5 or later)")]
+    Unusable(Fault),
+}
+
+impl Builder {
+    /// Packs the folder or the tar archive at `source` into an image at `to`,
+    /// replacing a file there.
+    pub fn pack(&self, source: &Path, to: &Path) -> Result<Built, BuildError> {
+        let cannot = |error| BuildError::Source {
+            path: source.to_path_buf(),
+            source: error,
+        };
+        if fs::metadata(source).map_err(cannot)?.is_dir() {
+            self.pack_dir(source, to)
+        } else {
+            self.pack_tar(File::open(source).map_err(cannot)?, to)
+        }
+    }
+
+    /// Packs the tree below `dir` as it is: names, owners, modes, times, hard
+    /// links, devices and extended attributes. What cannot be read is an
+    /// error. An image at `to` inside the tree is not packed.
+    pub fn pack_dir(&self, dir: &Path, to: &Path) -> Result<Built, BuildError> {
+        let dir = dir.canonicalize().map_err(|error| BuildError::Source {
+            path: dir.to_path_buf(),
+            source: error,
+        })?;
+        let trailer = self.trailer()?;
+        let draft = self.draft(to)?;
+        let mut options = self.options();
+        if let Ok(old) = to.canonicalize()
+            && old.starts_with(&dir)
+        {
+            options.extend(["-e".into(), old.into_os_string()]);
+        }
+        let running = Mksquashfs::start(dir.as_os_str(), draft.file(), options, Stdio::null())?;
+        let warnings = running.finish()?;
+        let contents = append_trailer(&draft, &trailer, to)?;
+        publish(draft, to, contents, warnings)
+    }
+
+    /// Packs an uncompressed tar archive: hard links, devices, owners by
+    /// number and extended attributes (but for the root folder's own) survive.
+    /// A root folder without an entry of its own, and folders that are implied
+    /// only, belong to the root's owner, by default user and group 0, with
+    /// mode 0755. `tar` is read to its end mark and not beyond.
+    pub fn pack_tar(&self, tar: impl Read, to: &Path) -> Result<Built, BuildError> {
+        let trailer = self.trailer()?;
+        let archive = Archive::open(tar)?;
+        let root = archive.root();
+        let owners = Owners::new(root);
+        let draft = self.draft(to)?;
+        let mut options = self.options();
+        // Tar mode leaves the table out that lets overlayfs follow hard links
+        // of its lower layer by file handle; packed folders have it.
+        options.extend(["-tar", "-exports", "-noId", "-root-mode"].map(OsString::from));
+        options.push(format!("{:o}", root.mode).into());
+
+        let mut running =
+            Mksquashfs::start(OsStr::new("-"), draft.file(), options, Stdio::piped())?;
+        let mut stdin = running.stdin().expect("it was asked for above");
+        let forwarded = archive.forward(&mut stdin, &owners);
+        drop(stdin);
+        let late_root = match forwarded {
+            Ok(late_root) => late_root,
+            // It stopped reading, and its own words say why.
+            Err(TarError::Write(error)) => {
+                running.finish()?;
+                return Err(TarError::Write(error).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let mut warnings = running.finish()?;
+        if late_root {
+            warnings.push("the entry of the root folder is not the first and was ignored".into());
+        }
+        if !owners.keeps_group() {
+            warnings.push(format!(
+                "the root folder has group {}, not {}",
+                root.uid, root.gid
+            ));
+        }
+        let contents = append_trailer(&draft, &trailer, to)?;
+        owners
+            .restore(draft.file(), &contents.superblock)
+            .map_err(|source| destination(to, source))?;
+        publish(draft, to, contents, warnings)
+    }
+
+    fn draft(&self, to: &Path) -> Result<Draft, BuildError> {
+        Draft::create(to).map_err(|source| destination(to, source))
+    }
+
+    fn options(&self) -> Vec<OsString> {
+        // Without the last one, what cannot be read would be packed as empty.
+        let mut options = ["-noappend", "-quiet", "-no-progress", "-exit-on-error"]
+            .map(OsString::from)
+            .to_vec();
+        options.extend(self.compression.options().into_iter().map(OsString::from));
+        if let Some(processors) = self.processors {
+            options.extend(["-processors".into(), processors.to_string().into()]);
+        }
+        options
+    }
+
+    fn trailer(&self) -> Result<Vec<u8>, BuildError> {
+        trailer::encode(&self.config).map_err(|len| BuildError::ConfigTooLong { len })
+    }
+}
+
+/// Makes an image of the squashfs in `draft` and reads it back.
+fn append_trailer(draft: &Draft, trailer: &[u8], to: &Path) -> Result<Contents, BuildError> {
+    let mut file = draft.file();
+    let end = file
+        .seek(SeekFrom::End(0))
+        .and_then(|end| file.write_all(trailer).map(|()| end))
+        .map_err(|source| destination(to, source))?;
+    Contents::read(file, end + trailer.len() as u64).map_err(BuildError::Unusable)
+}
+
+fn publish(
+    draft: Draft,
+    to: &Path,
+    contents: Contents,
+    warnings: Vec<String>,
+) -> Result<Built, BuildError> {
+    draft.publish().map_err(|source| destination(to, source))?;
+    Ok(Built { contents, warnings })
+}
+
+fn destination(to: &Path, source: io::Error) -> BuildError {
+    BuildError::Destination {
+        path: to.to_path_buf(),
+        source,
+    }
+}
