@@ -1,0 +1,296 @@
+//! The command line as types. Parsing it has no effects.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
+use confine::SeccompMode;
+use gvmi::Compression;
+
+use crate::{help, values};
+
+/// RAM of a VM when nothing is said.
+const DEFAULT_MEMORY: &str = "512m";
+
+/// Run commands in small, fast virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "shem", version, after_help = help::SHEM, max_term_width = 100)]
+pub struct Cli {
+    /// Say more on standard error; twice for details, three times for everything
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Boot an image and run a command in it
+    Run(RunArgs),
+    /// Make and show images
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Say whether this machine can run images, and what to do if not
+    Doctor(DoctorArgs),
+    /// Print the completions of a shell, for its start-up file
+    Completions {
+        /// Which shell
+        shell: Shell,
+    },
+}
+
+/// `shem run`.
+#[derive(Debug, Args)]
+#[command(after_help = help::RUN)]
+pub struct RunArgs {
+    /// Feed our standard input to the command
+    #[arg(short, long)]
+    pub interactive: bool,
+
+    /// Give the command a terminal
+    #[arg(short, long)]
+    pub tty: bool,
+
+    /// Set a variable in the command's environment; a name alone takes its value here
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub env: Vec<OsString>,
+
+    /// Set the variables of a file, one NAME=VALUE a line
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub env_file: Vec<PathBuf>,
+
+    /// Run as this user, as the image knows it [default: the image's, else root]
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+
+    /// Start in this folder of the image [default: the image's, else /]
+    #[arg(short, long, value_name = "PATH")]
+    pub workdir: Option<OsString>,
+
+    /// Number of CPUs of the VM
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u8).range(1..=i64::from(shem::MAX_VCPUS)))]
+    pub cpus: u8,
+
+    /// RAM of the VM: a number and b, k, m or g
+    #[arg(short, long, value_name = "SIZE", default_value = DEFAULT_MEMORY, value_parser = values::size)]
+    pub memory: u64,
+
+    /// Host name of the VM
+    #[arg(long, value_name = "NAME", value_parser = values::hostname)]
+    pub hostname: Option<String>,
+
+    /// Run this program instead of the image's ENTRYPOINT
+    #[arg(long, value_name = "PROGRAM")]
+    pub entrypoint: Option<OsString>,
+
+    /// Boot this kernel pack: its name, or its folder [default: tuned, else stock]
+    #[arg(long, value_name = "PACK", value_hint = ValueHint::DirPath)]
+    pub kernel: Option<String>,
+
+    /// End the VM when boot and command together take longer, as in 30s or 1h30m
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    pub timeout: Option<Duration>,
+
+    /// Print how long each step of the boot took
+    #[arg(long)]
+    pub timeline: bool,
+
+    /// Show the guest's console on standard error
+    #[arg(long)]
+    pub console: bool,
+
+    /// What happens when the VMM makes a system call that it should not: kill, log or off
+    #[arg(long, value_name = "MODE", default_value_t = SeccompMode::Kill)]
+    pub seccomp: SeccompMode,
+
+    /// Image to run; with several the first is the top one, whose settings count
+    #[arg(required = true, value_name = "IMAGE", value_hint = ValueHint::FilePath)]
+    pub images: Vec<PathBuf>,
+
+    /// What to run in the image [default: the image's ENTRYPOINT and CMD]
+    #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Make an image from a folder or a tar archive
+    Build(BuildArgs),
+    /// Show what an image holds and how it runs
+    Inspect(InspectArgs),
+}
+
+/// `shem image build`.
+#[derive(Debug, Args)]
+#[command(after_help = help::BUILD)]
+pub struct BuildArgs {
+    /// Folder or tar archive with the image's files; - reads a tar from standard input
+    #[arg(value_name = "DIR|TAR", value_hint = ValueHint::AnyPath)]
+    pub source: PathBuf,
+
+    /// Where to put the image; replaced when it exists
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub output: PathBuf,
+
+    /// Set a variable in the environment of its commands
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+    pub env: Vec<(String, String)>,
+
+    /// User of its commands
+    #[arg(short, long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+
+    /// Folder in which its commands start
+    #[arg(short, long, value_name = "PATH")]
+    pub workdir: Option<String>,
+
+    /// Its ENTRYPOINT: a program, or a JSON list of program and arguments
+    #[arg(long, value_name = "PROGRAM|JSON")]
+    pub entrypoint: Option<String>,
+
+    /// Its CMD: a program, or a JSON list of program and arguments
+    #[arg(long, value_name = "PROGRAM|JSON")]
+    pub cmd: Option<String>,
+
+    /// Attach a note
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+    pub label: Vec<(String, String)>,
+
+    /// Declare a path whose contents live outside of the image
+    #[arg(long, value_name = "PATH")]
+    pub volume: Vec<String>,
+
+    /// How its files are compressed: zstd, gzip, lz4, lzo or xz, and how hard
+    #[arg(long, value_name = "NAME[:LEVEL]", default_value_t)]
+    pub comp: Compression,
+}
+
+/// `shem image inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The image
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub image: PathBuf,
+
+    /// As JSON, with everything that the image says
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `shem doctor`.
+#[derive(Debug, Args)]
+#[command(after_help = help::DOCTOR)]
+pub struct DoctorArgs {
+    /// Only try whether KVM runs a guest; one line, exit status 0 or 1
+    #[arg(long)]
+    pub probe: bool,
+
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn run(line: &[&str]) -> Result<RunArgs, clap::Error> {
+        let line = ["shem", "run"].iter().chain(line);
+        Cli::try_parse_from(line).map(|cli| match cli.command {
+            Command::Run(args) => args,
+            other => panic!("not run: {other:?}"),
+        })
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_images_and_command_are_told_apart() {
+        let args = run(&[
+            "-it",
+            "-e",
+            "A=1",
+            "-e",
+            "B",
+            "-m",
+            "2g",
+            "--cpus",
+            "4",
+            "top.gvmi",
+            "base.gvmi",
+            "--",
+            "sh",
+            "-c",
+            "-- x",
+        ])
+        .unwrap();
+        assert!(args.interactive && args.tty);
+        assert_eq!(args.env, ["A=1", "B"]);
+        assert_eq!((args.memory, args.cpus), (2 << 30, 4));
+        assert_eq!(args.images.len(), 2);
+        assert_eq!(args.command, ["sh", "-c", "-- x"]);
+    }
+
+    #[test]
+    fn options_after_the_image_are_ours_until_the_separator() {
+        let args = run(&["image", "-i", "--", "cat", "-i"]).unwrap();
+        assert!(args.interactive);
+        assert_eq!(args.command, ["cat", "-i"]);
+    }
+
+    #[test]
+    fn defaults_are_one_cpu_and_512_mib_under_kill() {
+        let args = run(&["image"]).unwrap();
+        assert_eq!((args.cpus, args.memory), (1, 512 << 20));
+        assert_eq!(args.seccomp, SeccompMode::Kill);
+        assert!(args.command.is_empty() && args.timeout.is_none());
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        for (line, word) in [
+            (["--cpus", "0", "i"], "--cpus"),
+            (["--cpus", "33", "i"], "--cpus"),
+            (["--memory", "lots", "i"], "--memory"),
+            (["--timeout", "0", "i"], "--timeout"),
+            (["--seccomp", "audit", "i"], "kill, log or off"),
+            (["--hostname", "a b", "i"], "--hostname"),
+        ] {
+            let error = run(&line).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+        assert!(run(&[]).unwrap_err().to_string().contains("<IMAGE>"));
+    }
+
+    #[test]
+    fn verbosity_counts_before_and_after_the_subcommand() {
+        let cli = Cli::try_parse_from(["shem", "-v", "doctor"]).unwrap();
+        assert_eq!(cli.verbose, 1);
+        let cli = Cli::try_parse_from(["shem", "doctor", "-vv"]).unwrap();
+        assert_eq!(cli.verbose, 2);
+    }
+
+    #[test]
+    fn help_of_each_command_has_examples_that_parse() {
+        for text in [help::SHEM, help::RUN, help::DOCTOR] {
+            let examples = text.lines().filter_map(|line| line.strip_prefix("  shem "));
+            let mut count = 0;
+            for example in examples {
+                // The explanation is set off by spaces.
+                let line = example.split("   ").next().unwrap();
+                let parsed = Cli::try_parse_from(["shem"].into_iter().chain(line.split(' ')));
+                assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+                count += 1;
+            }
+            assert!(count >= 2);
+        }
+    }
+}
