@@ -1,0 +1,79 @@
+//! A disk from the options of a configuration.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, ensure};
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
+use serde::Deserialize;
+
+use crate::device::BlockDevice;
+use crate::disk::{Disk, SECTOR, SERIAL_LENGTH};
+use crate::file::FileBackend;
+
+/// Makes disks: driver `virtio-blk`. It takes no attachment, and these options:
+///
+/// | option | | |
+/// | --- | --- | --- |
+/// | `path` | needed | a regular file or block device, its raw bytes |
+/// | `read_only` | default `true` | opened for reading only, and the guest is told so |
+/// | `serial` | default the device's id | at most 20 bytes of ASCII; the guest finds it in `/sys/block/vd?/serial` |
+/// | `size` | default all | bytes from the start that are the disk |
+///
+/// Of the size, whole sectors of 512 bytes count.
+pub struct Factory;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    path: PathBuf,
+    #[serde(default = "yes")]
+    read_only: bool,
+    serial: Option<String>,
+    size: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl DeviceFactory for Factory {
+    fn driver(&self) -> &'static str {
+        "virtio-blk"
+    }
+
+    fn create(&self, spec: DeviceSpec, env: &DeviceEnv) -> anyhow::Result<NewDevice> {
+        ensure!(spec.attachment.is_none(), "it takes no attachment");
+        let options: Options = serde_json::from_value(spec.options).context("options")?;
+        let serial = match &options.serial {
+            Some(serial) => self::serial(serial)?,
+            None => default_serial(&spec.id),
+        };
+        let backend = FileBackend::open(&options.path, options.read_only, options.size)?;
+        let disk = Disk::new(Box::new(backend), serial);
+        ensure!(
+            disk.sectors() > 0,
+            "{} is smaller than a sector of {SECTOR} bytes",
+            options.path.display()
+        );
+        Ok(NewDevice::Virtio(Box::new(BlockDevice::new(
+            spec.id, disk, env.vcpus,
+        ))))
+    }
+}
+
+fn serial(text: &str) -> anyhow::Result<[u8; SERIAL_LENGTH]> {
+    ensure!(
+        text.len() <= SERIAL_LENGTH && text.bytes().all(|byte| byte.is_ascii_graphic()),
+        "serial {text:?} is not at most {SERIAL_LENGTH} visible ASCII characters"
+    );
+    Ok(default_serial(text))
+}
+
+/// As much of `text` as there is room for, padded with zeros.
+fn default_serial(text: &str) -> [u8; SERIAL_LENGTH] {
+    let mut serial = [0; SERIAL_LENGTH];
+    for (to, from) in serial.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    serial
+}

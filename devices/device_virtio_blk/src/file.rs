@@ -1,0 +1,252 @@
+//! A disk in a file or block device of the host, through the page cache.
+//!
+//! Opened once, by a name that the machine's owner chose; the guest has no way
+//! to name anything. No locking against other users of the file.
+
+// UNSAFETY: preadv and pwritev between the file and guest memory, which has no
+// safe slices because the guest writes to it at the same time.
+#![expect(unsafe_code, reason = "vectored reads and writes of guest memory")]
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+
+use crate::backend::{BlockBackend, Slice};
+
+/// Most pieces that Linux takes in one vectored call (`UIO_MAXIOV`).
+const MAX_PIECES: usize = 1024;
+
+/// Bytes of zeros written at a time where the file system cannot make zeros itself.
+const ZEROES: usize = 64 << 10;
+
+/// Why a file cannot be a disk.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// It does not exist, or not with the needed permissions.
+    #[error("open {path} for {access}", path = path.display())]
+    Open {
+        /// As given.
+        path: PathBuf,
+        /// `reading` or `reading and writing`.
+        access: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is open and does not tell what it is.
+    #[error("examine {path}", path = path.display())]
+    Examine {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder, pipe, socket or terminal.
+    #[error("{path} is neither a regular file nor a block device", path = path.display())]
+    NotADisk {
+        /// As given.
+        path: PathBuf,
+    },
+    /// The asked size is more than there is.
+    #[error("{path} has {actual} bytes, not the {size} asked for", path = path.display())]
+    TooShort {
+        /// As given.
+        path: PathBuf,
+        /// Bytes that it has.
+        actual: u64,
+        /// Bytes that it should have.
+        size: u64,
+    },
+}
+
+/// A raw disk in a regular file or block device.
+pub struct FileBackend {
+    file: File,
+    size: u64,
+    read_only: bool,
+}
+
+impl FileBackend {
+    /// Opens `path`, for reading only when `read_only` says so. The disk is the
+    /// first `size` bytes of the file, or the whole file.
+    pub fn open(path: &Path, read_only: bool, size: Option<u64>) -> Result<Self, OpenError> {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(!read_only)
+            // A pipe is refused below; its open must not wait for a writer first.
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(path)
+            .map_err(|source| OpenError::Open {
+                path: path.into(),
+                access: if read_only {
+                    "reading"
+                } else {
+                    "reading and writing"
+                },
+                source,
+            })?;
+        let examine = |source| OpenError::Examine {
+            path: path.into(),
+            source,
+        };
+        let kind = file.metadata().map_err(examine)?.file_type();
+        if !kind.is_file() && !kind.is_block_device() {
+            return Err(OpenError::NotADisk { path: path.into() });
+        }
+        // A block device has no length in its metadata.
+        let actual = file.seek(SeekFrom::End(0)).map_err(examine)?;
+        let size = size.unwrap_or(actual);
+        if size > actual {
+            return Err(OpenError::TooShort {
+                path: path.into(),
+                actual,
+                size,
+            });
+        }
+        Ok(FileBackend {
+            file,
+            size,
+            read_only,
+        })
+    }
+
+    fn allocate(&self, mode: FallocateFlags, offset: u64, length: u64) -> Result<(), Errno> {
+        let (Ok(offset), Ok(length)) = (offset.try_into(), length.try_into()) else {
+            return Err(Errno::EFBIG);
+        };
+        if length == 0 {
+            return Ok(());
+        }
+        loop {
+            match fallocate(
+                &self.file,
+                mode | FallocateFlags::FALLOC_FL_KEEP_SIZE,
+                offset,
+                length,
+            ) {
+                Err(Errno::EINTR) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn store_zeroes(&self, mut offset: u64, mut length: u64) -> io::Result<()> {
+        let zeroes = vec![0; ZEROES];
+        while length > 0 {
+            let step = length.min(ZEROES as u64);
+            self.file.write_all_at(&zeroes[..step as usize], offset)?;
+            offset += step;
+            length -= step;
+        }
+        Ok(())
+    }
+}
+
+impl BlockBackend for FileBackend {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read_only(&self) -> bool {
+        self.read_only
+    }
+
+    fn read_at(&self, to: &[Slice<'_>], offset: u64) -> io::Result<()> {
+        let file = self.file.as_raw_fd();
+        transfer(to, offset, |pieces, count, offset| {
+            // SAFETY: `transfer` passes `count` pieces of mapped guest memory.
+            // It is volatile memory: no reference to it exists anywhere.
+            unsafe { libc::preadv(file, pieces, count, offset) }
+        })
+    }
+
+    fn write_at(&self, from: &[Slice<'_>], offset: u64) -> io::Result<()> {
+        let file = self.file.as_raw_fd();
+        transfer(from, offset, |pieces, count, offset| {
+            // SAFETY: `transfer` passes `count` pieces of mapped guest memory,
+            // which the call only reads.
+            unsafe { libc::pwritev(file, pieces, count, offset) }
+        })
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn discard(&self, offset: u64, length: u64) -> io::Result<()> {
+        match self.allocate(FallocateFlags::FALLOC_FL_PUNCH_HOLE, offset, length) {
+            // It was only a hint, and this storage cannot take it.
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => Ok(()),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    fn write_zeroes(&self, offset: u64, length: u64, unmap: bool) -> io::Result<()> {
+        let mode = if unmap {
+            FallocateFlags::FALLOC_FL_PUNCH_HOLE
+        } else {
+            FallocateFlags::FALLOC_FL_ZERO_RANGE
+        };
+        match self.allocate(mode, offset, length) {
+            Err(Errno::EOPNOTSUPP | Errno::EINVAL) => self.store_zeroes(offset, length),
+            outcome => Ok(outcome?),
+        }
+    }
+}
+
+/// Calls `once` with what is left of `slices` and the offset of that in the
+/// file until nothing is left. Goes on after an interruption and a short count.
+fn transfer(
+    slices: &[Slice<'_>],
+    mut offset: u64,
+    once: impl Fn(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
+) -> io::Result<()> {
+    let mut pieces: Vec<libc::iovec> = slices
+        .iter()
+        .map(|slice| libc::iovec {
+            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+            iov_len: slice.len(),
+        })
+        .collect();
+    let mut left = pieces.as_mut_slice();
+    loop {
+        // Also empty slices, which would look like the end of the file.
+        let done = left.iter().take_while(|piece| piece.iov_len == 0).count();
+        left = &mut left[done..];
+        if left.is_empty() {
+            return Ok(());
+        }
+        let at = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let count = left.len().min(MAX_PIECES);
+        let moved = match once(left.as_ptr(), count as libc::c_int, at) {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            moved if moved > 0 => moved as usize,
+            _ => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => continue,
+                error => return Err(error),
+            },
+        };
+        offset += moved as u64;
+        advance(left, moved);
+    }
+}
+
+/// Takes the first `moved` bytes off `pieces`, leaving emptied ones in place.
+fn advance(pieces: &mut [libc::iovec], mut moved: usize) {
+    for piece in pieces {
+        let step = moved.min(piece.iov_len);
+        piece.iov_base = piece.iov_base.cast::<u8>().wrapping_add(step).cast();
+        piece.iov_len -= step;
+        moved -= step;
+        if moved == 0 {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Options as a configuration gives them.
+
+use std::fs;
+use std::path::Path;
+
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, VirtioDevice};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::factory::Factory;
+
+fn folder_with_disk(bytes: u64) -> (TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    fs::File::create(&path).unwrap().set_len(bytes).unwrap();
+    let path = path.to_str().unwrap().to_owned();
+    (folder, path)
+}
+
+fn create(options: Value) -> anyhow::Result<Box<dyn VirtioDevice>> {
+    let spec = DeviceSpec {
+        id: "layer0".into(),
+        driver: "virtio-blk".into(),
+        options,
+        attachment: None,
+    };
+    let env = DeviceEnv {
+        vcpus: 1,
+        line: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+    };
+    match Factory.create(spec, &env)? {
+        NewDevice::Virtio(device) => Ok(device),
+        NewDevice::Serial(_) => panic!("not a virtio device"),
+    }
+}
+
+fn refusal(options: Value) -> String {
+    match create(options) {
+        Ok(_) => panic!("accepted"),
+        Err(error) => format!("{error:#}"),
+    }
+}
+
+fn sectors(device: &dyn VirtioDevice) -> u64 {
+    let mut capacity = [0; 8];
+    device.read_config(0, &mut capacity);
+    u64::from_le_bytes(capacity)
+}
+
+fn is_read_only(device: &dyn VirtioDevice) -> bool {
+    device.features() >> 5 & 1 != 0
+}
+
+#[test]
+fn disk_is_read_only_unless_asked_otherwise() {
+    let (_folder, path) = folder_with_disk(4096);
+    let device = create(json!({"path": path})).unwrap();
+    assert!(is_read_only(&*device));
+    let device = create(json!({"path": path, "read_only": false})).unwrap();
+    assert!(!is_read_only(&*device));
+}
+
+#[test]
+fn read_only_disk_needs_no_right_to_write() {
+    let device = create(json!({"path": "/proc/self/exe"})).unwrap();
+    assert!(is_read_only(&*device));
+}
+
+#[test]
+fn whole_sectors_of_the_size_count() {
+    let (_folder, path) = folder_with_disk(5000);
+    let device = create(json!({"path": path})).unwrap();
+    assert_eq!(sectors(&*device), 9);
+    let device = create(json!({"path": path, "size": 2047})).unwrap();
+    assert_eq!(sectors(&*device), 3);
+}
+
+#[test]
+fn impossible_sizes_name_the_file() {
+    let (_folder, path) = folder_with_disk(5000);
+    let error = refusal(json!({"path": path, "size": 5001}));
+    assert!(error.contains(&path) && error.contains("5001"), "{error}");
+    let error = refusal(json!({"path": path, "size": 511}));
+    assert!(error.contains(&path) && error.contains("512"), "{error}");
+}
+
+#[test]
+fn unknown_option_is_answered_with_the_known_ones() {
+    let error = refusal(json!({"path": "x", "cache": "none"}));
+    for word in ["cache", "path", "read_only", "serial", "size"] {
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn bad_serials_are_refused() {
+    let (_folder, path) = folder_with_disk(4096);
+    for serial in ["twenty-one characters", "a b", "ä", "tab\t"] {
+        let error = refusal(json!({"path": path, "serial": serial}));
+        assert!(error.contains("serial"), "{error}");
+    }
+    create(json!({"path": path, "serial": "exactly-20-character"})).unwrap();
+}
+
+#[test]
+fn things_that_are_no_disk_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    for path in [folder.path(), &pipe, Path::new("/dev/null")] {
+        let error = refusal(json!({"path": path}));
+        assert!(error.contains("neither a regular file nor"), "{error}");
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+    }
+}
+
+#[test]
+fn missing_file_is_named_with_the_cause() {
+    let error = refusal(json!({"path": "/nonexistent/disk"}));
+    assert!(error.contains("/nonexistent/disk"), "{error}");
+    assert!(error.contains("No such file"), "{error}");
+}
