@@ -121,7 +121,7 @@ fn kvm_probe() -> Check {
         Err(error) => broken(
             "KVM probe",
             chain(error),
-            "use a machine, or a VM with nested virtualisation, whose processor does the work",
+            "run in an emulated machine, slowly: cargo xtask run, in a checkout of shem",
         ),
     }
 }

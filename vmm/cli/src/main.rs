@@ -21,12 +21,14 @@ mod terminal;
 mod values;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::error::ErrorKind;
+use anyhow::Result;
+use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
+use clap_complete::Shell;
 
 use crate::args::{Cli, Command, ImageCommand};
 
@@ -34,7 +36,7 @@ fn main() -> ExitCode {
     let start = Instant::now();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return usage(error),
     };
     logging::init(cli.verbose);
     let outcome = match cli.command {
@@ -42,30 +44,44 @@ fn main() -> ExitCode {
         Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
         Command::Doctor(args) => doctor::run(&args),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "shem", &mut io::stdout());
-            Ok(status::SUCCESS)
-        }
+        Command::Completions { shell } => completions(shell),
     };
-    match outcome {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            eprintln!("shem: {error:#}");
-            ExitCode::from(status::FAILED)
-        }
+    let status = outcome.unwrap_or_else(|error| report(&error));
+    ExitCode::from(status)
+}
+
+fn completions(shell: Shell) -> Result<u8> {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "shem", &mut text);
+    io::stdout().write_all(&text)?;
+    Ok(status::SUCCESS)
+}
+
+/// Prints what failed; nothing when it is that nobody reads our output, of
+/// which SIGPIPE would tell nobody either.
+fn report(error: &anyhow::Error) -> u8 {
+    let cause = error.root_cause().downcast_ref::<io::Error>();
+    if cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe) {
+        return status::signalled(libc::SIGPIPE);
     }
+    eprintln!("shem: {error:#}");
+    status::FAILED
 }
 
 /// Prints what clap has to say: help that was asked for, or what is wrong.
-fn usage(error: &clap::Error) -> ExitCode {
+fn usage(mut error: clap::Error) -> ExitCode {
+    let separator = error.kind() == ErrorKind::UnknownArgument
+        && help::lacks_separator(std::env::args_os().collect::<Vec<OsString>>());
+    if separator {
+        // Its own guess is to put the separator before this one word.
+        error.remove(ContextKind::Suggested);
+    }
     // Nothing is left to do when this cannot be printed.
     let _ = error.print();
     if !error.use_stderr() {
         return ExitCode::from(status::SUCCESS);
     }
-    if error.kind() == ErrorKind::UnknownArgument
-        && help::lacks_separator(std::env::args_os().collect::<Vec<OsString>>())
-    {
+    if separator {
         eprintln!("\n{}", help::SEPARATOR);
     }
     ExitCode::from(status::FAILED)
