@@ -3,8 +3,9 @@
 
 use std::io;
 use std::os::fd::AsRawFd;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use device_model::{GuestMemory, Interrupt};
 use virtio_bindings::bindings::virtio_ring::{VRING_DESC_F_NEXT, VRING_DESC_F_WRITE};
@@ -27,7 +28,7 @@ mod rings;
 mod splits;
 
 /// A test that waits longer than this has failed.
-const LIMIT_MS: i32 = 20_000;
+pub(crate) const LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) const SECTORS: u64 = 64;
 pub(crate) const SERIAL: [u8; 20] = *b"twenty bytes, right!";
@@ -47,6 +48,8 @@ pub(crate) fn memory() -> GuestMemory {
 /// A disk in memory that can fail and counts what is asked of it.
 pub(crate) struct Store {
     pub(crate) bytes: Mutex<Vec<u8>>,
+    /// What it says it has, for limits that `bytes` does not reach.
+    pub(crate) size: AtomicU64,
     pub(crate) read_only: bool,
     pub(crate) failing: AtomicBool,
     pub(crate) flushes: AtomicUsize,
@@ -59,6 +62,7 @@ impl Store {
         let bytes = (0..SECTORS * 512).map(|at| (at % 251) as u8).collect();
         Arc::new(Store {
             bytes: Mutex::new(bytes),
+            size: AtomicU64::new(SECTORS * 512),
             read_only,
             failing: AtomicBool::new(false),
             flushes: AtomicUsize::new(0),
@@ -78,7 +82,7 @@ impl Store {
 
 impl BlockBackend for Arc<Store> {
     fn size(&self) -> u64 {
-        self.bytes.lock().unwrap().len() as u64
+        self.size.load(Ordering::Relaxed)
     }
 
     fn read_only(&self) -> bool {
@@ -153,8 +157,10 @@ pub(crate) fn await_event(event: &EventFd) {
     epoll
         .ctl(ControlOperation::Add, event.as_raw_fd(), interest)
         .unwrap();
-    let ready = epoll.wait(LIMIT_MS, &mut [EpollEvent::default()]).unwrap();
-    assert_eq!(ready, 1, "no event within {LIMIT_MS} ms");
+    let ready = epoll
+        .wait(LIMIT.as_millis() as i32, &mut [EpollEvent::default()])
+        .unwrap();
+    assert_eq!(ready, 1, "no event within {LIMIT:?}");
     event.read().unwrap();
 }
 
@@ -362,6 +368,12 @@ impl Bench {
 
     pub(crate) fn writable() -> Self {
         Bench::new(Store::new(false))
+    }
+
+    /// The disk as if its storage had `bytes`.
+    pub(crate) fn resize(&mut self, bytes: u64) {
+        self.store.size.store(bytes, Ordering::Relaxed);
+        self.server.disk = Arc::new(Disk::new(Box::new(Arc::clone(&self.store)), SERIAL));
     }
 
     pub(crate) fn serve(&mut self) -> Result<(), virtio_queue::Error> {

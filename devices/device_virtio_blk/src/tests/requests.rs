@@ -103,8 +103,7 @@ fn transfer_of_part_of_a_sector_is_refused() {
 #[test]
 fn transfer_longer_than_the_limits_allow_is_refused() {
     let mut bench = Bench::writable();
-    bench.store.bytes.lock().unwrap().resize(127 << 20, 0);
-    bench.server.disk = Arc::new(Disk::new(Box::new(Arc::clone(&bench.store)), SERIAL));
+    bench.resize(1 << 40);
     let piece = 3 << 20;
     let mut buffers = vec![header()];
     buffers.extend([wanted(DATA, piece); 42]);
@@ -219,6 +218,19 @@ fn discard_past_end_returns_ioerr() {
         "some, not all"
     );
     assert!(bench.store.zeroes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn ranges_longer_than_the_limits_allow_are_refused() {
+    let mut bench = Bench::writable();
+    bench.resize(1 << 40);
+    for (kind, most) in [
+        (spec::VIRTIO_BLK_T_DISCARD, 1 << 21),
+        (spec::VIRTIO_BLK_T_WRITE_ZEROES, 1 << 15),
+    ] {
+        assert_eq!(ranges(&mut bench, kind, &[(0, most, 0)]), OK);
+        assert_eq!(ranges(&mut bench, kind, &[(0, most + 1, 0)]), IOERR);
+    }
 }
 
 #[test]
