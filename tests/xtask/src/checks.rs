@@ -14,33 +14,21 @@ const CARGO_DENY: &str = "0.20.2";
 /// Runs them all and stops at the first that fails.
 pub fn all() -> Result<()> {
     say("checking: cargo fmt");
-    process::quiet(cargo().args(["fmt", "--all", "--check"])).context("run `cargo fmt`")?;
+    process::quiet(&mut cargo("fmt --all -- --check -l"))
+        .context("these files are not formatted; run `cargo fmt --all`")?;
     say("checking: cargo clippy");
-    let clippy = [
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-    ];
-    process::quiet(cargo().args(clippy).args(["--", "-D", "warnings"]))?;
+    process::quiet(&mut cargo(
+        "clippy --quiet --workspace --all-targets --locked -- -D warnings",
+    ))?;
     say("checking: cargo doc");
-    let doc = [
-        "doc",
-        "--quiet",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-        "--locked",
-    ];
-    process::quiet(cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))?;
-    say("checking: cargo deny");
-    let deny = ["--offline", "check", "licenses", "bans", "sources"];
     process::quiet(
-        process::command(cargo_deny()?)
-            .current_dir(paths::root())
-            .args(deny),
-    )
+        cargo("doc --quiet --workspace --no-deps --document-private-items --locked")
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    say("checking: cargo deny");
+    let mut deny = process::command(cargo_deny()?);
+    deny.args(["--offline", "check", "licenses", "bans", "sources"]);
+    process::quiet(deny.current_dir(paths::root()))
 }
 
 fn cargo_deny() -> Result<PathBuf> {
@@ -50,14 +38,7 @@ fn cargo_deny() -> Result<PathBuf> {
     if !program.exists() {
         say("cargo-deny: building (about 2 minutes, once)");
         let scratch = paths::Scratch::new("cargo-deny")?;
-        let mut install = cargo();
-        install.args([
-            "install",
-            "--quiet",
-            "--locked",
-            "--no-default-features",
-            "cargo-deny",
-        ]);
+        let mut install = cargo("install --quiet --locked --no-default-features cargo-deny");
         install
             .args(["--version", CARGO_DENY, "--root"])
             .arg(&folder);

@@ -3,10 +3,9 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use serde::Deserialize;
+use anyhow::Result;
 
-use crate::guest::rust_flags;
+use crate::guest::{TARGET, rust_flags};
 use crate::process::{self, command};
 use crate::tally::Tally;
 use crate::{cargo, paths, say};
@@ -19,11 +18,11 @@ const FLAGS: &[&str] = &[
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
     "-Ccodegen-units=1",
     "-Cdebug-assertions=on",
     "-Coverflow-checks=on",
 ];
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// A decoder that takes more than this for one input is broken.
 const LIMITS: &[&str] = &["-rss_limit_mb=512", "-timeout=10", "-verbosity=0"];
 
@@ -31,17 +30,8 @@ const LIMITS: &[&str] = &["-rss_limit_mb=512", "-timeout=10", "-verbosity=0"];
 pub fn run(seconds: u64) -> Result<Tally> {
     let folder = paths::target()?.join("fuzz");
     say("building the fuzz targets");
-    let mut build = cargo();
-    build.args([
-        "build",
-        "--quiet",
-        "--release",
-        "-p",
-        "fuzz",
-        "--bins",
-        "--target",
-        TARGET,
-    ]);
+    let mut build = cargo("build --quiet --release -p fuzz --bins --target");
+    build.arg(TARGET);
     build.arg("--target-dir").arg(&folder);
     // Link-time optimisation would lose the counters' section bounds.
     build.env("CARGO_PROFILE_RELEASE_LTO", "off");
@@ -80,28 +70,11 @@ fn run_one(program: &Path, name: &str, folder: &Path, seconds: u64) -> Result<()
 
 /// The names of the crate's programs.
 fn targets() -> Result<Vec<String>> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        packages: Vec<Package>,
-    }
-    #[derive(Deserialize)]
-    struct Package {
-        name: String,
-        targets: Vec<Target>,
-    }
-    #[derive(Deserialize)]
-    struct Target {
-        name: String,
-        kind: Vec<String>,
-    }
-    let metadata = ["metadata", "--no-deps", "--format-version=1", "--offline"];
-    let text = process::output(cargo().args(metadata))?;
-    let metadata: Metadata = serde_json::from_str(&text).context("read cargo's metadata")?;
-    let packages = metadata
-        .packages
+    let packages = paths::workspace()?.packages;
+    let fuzz = packages
         .into_iter()
         .filter(|package| package.name == "fuzz");
-    let programs = packages.flat_map(|package| package.targets);
-    let programs = programs.filter(|target| target.kind.iter().any(|kind| kind == "bin"));
+    let targets = fuzz.flat_map(|package| package.targets);
+    let programs = targets.filter(|target| target.kind.iter().any(|kind| kind == "bin"));
     Ok(programs.map(|target| target.name).collect())
 }

@@ -13,7 +13,7 @@ use crate::process::{self, command};
 use crate::{cargo, paths, say};
 
 /// The only target whose static standard library is at hand everywhere.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// The programs and the image.
 pub struct Built {
@@ -27,7 +27,7 @@ pub fn build() -> Result<Built> {
     let target = paths::target()?;
     let guest_init = build_guest_init(&target)?;
     say("building shem");
-    process::quiet(cargo().args(["build", "--quiet", "--release", "-p", "shem_cli"]))?;
+    process::quiet(&mut cargo("build --quiet --release -p shem_cli"))?;
     let shem = target.join("release/shem");
     let demo_image = build_demo_image(&target, &shem)?;
     Ok(Built {
@@ -44,17 +44,8 @@ fn build_guest_init(target: &Path) -> Result<PathBuf> {
     // A folder of its own, because the flags differ from the host programs'.
     // The flags reach no build script, because the target is named.
     let folder = target.join("guest");
-    let mut build = cargo();
-    build.args([
-        "build",
-        "--quiet",
-        "-p",
-        "guest_init",
-        "--profile",
-        "guest",
-        "--target",
-        TARGET,
-    ]);
+    let mut build = cargo("build --quiet -p guest_init --profile guest --target");
+    build.arg(TARGET);
     build.arg("--target-dir").arg(&folder);
     rust_flags(
         &mut build,

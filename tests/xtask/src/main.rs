@@ -87,7 +87,7 @@ fn bench(args: Vec<OsString>) -> Result<i32> {
     kernel::ensure(Pack::Tuned)?;
     let built = guest::build()?;
     say("building the benchmark");
-    process::quiet(cargo().args(["build", "--quiet", "--release", "-p", "bench"]))?;
+    process::quiet(&mut cargo("build --quiet --release -p bench"))?;
     let program = built.shem.parent().unwrap_or(Path::new("")).join("bench");
     let argv = [program.into()].into_iter().chain(args).collect();
     Place::choose(&built.shem).become_command(argv, tests::environment(&built)?)
@@ -114,10 +114,11 @@ fn say(step: &str) {
     eprintln!("==> {step}");
 }
 
-/// The cargo that runs us, in the workspace.
-fn cargo() -> Command {
+/// A call of the cargo that runs us, in the workspace. Words are separated by
+/// single spaces.
+fn cargo(words: &str) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut cargo = process::command(program);
-    cargo.current_dir(paths::root());
+    cargo.current_dir(paths::root()).args(words.split(' '));
     cargo
 }

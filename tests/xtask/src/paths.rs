@@ -10,7 +10,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use crate::process;
+use crate::{cargo, process};
 
 /// The folder of the workspace's `Cargo.toml`.
 pub fn root() -> PathBuf {
@@ -50,18 +50,35 @@ fn absolute_variable(name: &str) -> Option<PathBuf> {
 
 /// Cargo's target folder for this checkout, as cargo itself sees it.
 pub fn target() -> Result<PathBuf> {
-    #[derive(Deserialize)]
-    struct Metadata {
-        target_directory: PathBuf,
-    }
-    let text = process::output(crate::cargo().args([
-        "metadata",
-        "--no-deps",
-        "--format-version=1",
-        "--offline",
-    ]))?;
-    let metadata: Metadata = serde_json::from_str(&text).context("read cargo's metadata")?;
-    Ok(metadata.target_directory)
+    Ok(workspace()?.target_directory)
+}
+
+/// The parts of `cargo metadata` that are of use here.
+#[derive(Deserialize)]
+pub struct Workspace {
+    target_directory: PathBuf,
+    pub packages: Vec<Package>,
+}
+
+/// A crate of the workspace.
+#[derive(Deserialize)]
+pub struct Package {
+    pub name: String,
+    pub targets: Vec<Target>,
+}
+
+/// A library, program or test of a crate.
+#[derive(Deserialize)]
+pub struct Target {
+    pub name: String,
+    pub kind: Vec<String>,
+}
+
+/// Asks cargo about the workspace.
+pub fn workspace() -> Result<Workspace> {
+    let metadata = "metadata --no-deps --format-version=1 --offline";
+    let text = process::output(&mut cargo(metadata))?;
+    serde_json::from_str(&text).context("read cargo's metadata")
 }
 
 /// Makes a folder and its parents.

@@ -60,17 +60,9 @@ pub fn run(selection: &Selection) -> Result<i32> {
 /// Unit, device and documentation tests: no KVM, no root, no network.
 fn unit_tests(filter: &[String]) -> Result<Tally> {
     say("unit, device and documentation tests");
-    let mut test = cargo();
-    test.args([
-        "test",
-        "--quiet",
-        "--workspace",
-        "--no-fail-fast",
-        "--locked",
-    ]);
-    // The fuzz targets have a main function of libFuzzer's.
-    test.args(["--exclude", "e2e_tests", "--exclude", "fuzz", "--"])
-        .args(filter);
+    let tests = "test --quiet --workspace --exclude e2e_tests --no-fail-fast --locked --";
+    let mut test = cargo(tests);
+    test.args(filter);
     let mut test = test
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -176,20 +168,10 @@ fn build_end_to_end() -> Result<Vec<PathBuf>> {
         test: bool,
     }
     say("building the end-to-end tests");
-    let build = [
-        "test",
-        "--quiet",
-        "--release",
-        "--no-run",
-        "--locked",
-        "-p",
-        "e2e_tests",
-    ];
-    let messages = process::output(
-        cargo()
-            .args(build)
-            .arg("--message-format=json-render-diagnostics"),
-    )?;
+    let messages = process::output(&mut cargo(
+        "test --quiet --release --no-run --locked -p e2e_tests \
+         --message-format=json-render-diagnostics",
+    ))?;
     let mut programs = Vec::new();
     for line in messages.lines() {
         let message: Message = serde_json::from_str(line).context("read cargo's messages")?;
