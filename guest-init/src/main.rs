@@ -1,3 +1,25 @@
-//! guest_init
+//! `guest-init`: PID 1 of the guest and, as its child, the agent.
+//!
+//! This file decides which of the two this process is; the story of the boot
+//! is in [`init`], that of the agent in [`agent`].
 
-fn main() {}
+mod agent;
+mod console;
+mod error;
+mod identity;
+mod init;
+mod modules;
+mod mounts;
+mod reap;
+mod root;
+mod sys;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    if std::process::id() != 1 {
+        eprintln!("guest-init: runs as PID 1 of a shem guest only");
+        return ExitCode::FAILURE;
+    }
+    init::run()
+}

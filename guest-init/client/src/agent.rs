@@ -95,7 +95,7 @@ impl Agent {
         let mut connection = self.port.open()?;
         let started =
             connection.with_deadline(REQUEST_DEADLINE, "start a process", |connection| {
-                connection.send(&Open::Exec(exec))?;
+                connection.open(&Open::Exec(exec))?;
                 connection.receive_message()
             })?;
         match started {
@@ -207,7 +207,7 @@ impl Port {
     pub(crate) fn ask(&self, what: &'static str, open: &Open) -> Result<(), ClientError> {
         self.open()?
             .with_deadline(REQUEST_DEADLINE, what, |connection| {
-                connection.send(open)?;
+                connection.open(open)?;
                 let Done(result) = connection.receive_message()?;
                 result.map_err(ClientError::Failed)
             })

@@ -27,7 +27,7 @@ impl Agent {
     ) -> Result<u64, ClientError> {
         let mut connection = self.port().open()?;
         timed(&mut connection, "read a file", |connection| {
-            connection.send(&Open::FileRead {
+            connection.open(&Open::FileRead {
                 path: path.as_ref().into(),
             })
         })?;
@@ -53,7 +53,7 @@ impl Agent {
         const WHAT: &str = "write a file";
         let mut connection = self.port().open()?;
         timed(&mut connection, WHAT, |connection| {
-            connection.send(&Open::FileWrite(file))?;
+            connection.open(&Open::FileWrite(file))?;
             expect(connection, FileMessage::Ready)
         })?;
         let mut buffer = vec![0; MAX_DATA];
@@ -90,7 +90,7 @@ impl Agent {
     /// [`ClientError::Failed`] with the guest's error number.
     pub fn stat_file(&self, path: impl AsRef<OsStr>) -> Result<FileStat, ClientError> {
         timed(&mut self.port().open()?, "look at a file", |connection| {
-            connection.send(&Open::FileStat {
+            connection.open(&Open::FileStat {
                 path: path.as_ref().into(),
             })?;
             match connection.receive_message()? {

@@ -183,13 +183,7 @@ mod tests {
         archive.extend(boot_part(&config).unwrap());
 
         let entries = list(&archive);
-        let get = |name: &str| {
-            entries
-                .iter()
-                .find(|entry| entry.name == name)
-                .unwrap()
-                .clone()
-        };
+        let get = |name: &str| entries.iter().find(|entry| entry.name == name).unwrap();
         assert_eq!(get("init").mode, 0o100_755);
         assert_eq!(get("init").content, b"ELF..");
         assert_eq!(get("dev").mode, 0o040_755);

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use guest_protocol::{Frame, FrameError, FrameKind, FrameReader, MAX_REPLY, Message, decode};
+use guest_protocol::{Frame, FrameError, FrameKind, FrameReader, MAX_REPLY, Message, Open, decode};
 use nix::sys::socket::{MsgFlags, sendmsg};
 
 use crate::error::ClientError;
@@ -140,6 +140,15 @@ impl Connection {
             self.reader.get_mut(),
             message,
         )?)
+    }
+
+    /// Sends the first message. An agent that has hung up may have said why
+    /// before: what [`receive`](Self::receive) finds counts.
+    pub(crate) fn open(&mut self, message: &Open) -> Result<(), ClientError> {
+        match self.send(message) {
+            Err(ClientError::Lost) => Ok(()),
+            other => other,
+        }
     }
 
     pub(crate) fn send_data(&mut self, kind: FrameKind, data: &[u8]) -> Result<(), ClientError> {

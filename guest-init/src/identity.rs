@@ -1,0 +1,151 @@
+//! Who the guest is: host name, hosts file, loopback interface, kernel settings.
+//!
+//! Nothing here is worth more than a warning.
+
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use guest_protocol::HostEntry;
+
+use crate::console::say;
+use crate::sys;
+
+/// The lines that every hosts file gets, before that of the host itself.
+const HOSTS: &str = "127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+";
+
+/// Socket buffers for networks with long ways, and ports and pings for
+/// processes that are not root, as container images expect.
+const SETTINGS: &[(&str, &str)] = &[
+    ("/proc/sys/net/core/rmem_default", "1048576"),
+    ("/proc/sys/net/core/wmem_default", "1048576"),
+    ("/proc/sys/net/core/rmem_max", "2097152"),
+    ("/proc/sys/net/core/wmem_max", "2097152"),
+    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
+    ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
+];
+
+/// The container's hosts file.
+pub const HOSTS_FILE: &str = "/etc/hosts";
+
+/// Gives the guest its name and the surroundings that go with it.
+pub fn apply(hostname: &str) {
+    warn("set the host name", nix::unistd::sethostname(hostname));
+    let etc = Path::new("/etc");
+    if !etc.is_dir() {
+        warn("create /etc", fs::create_dir(etc));
+    }
+    warn(
+        "write /etc/hostname",
+        write_hostname(&etc.join("hostname"), hostname),
+    );
+    let lines = format!("{HOSTS}127.0.1.1\t{hostname}\n");
+    warn(
+        "write /etc/hosts",
+        append_lines(Path::new(HOSTS_FILE), &lines),
+    );
+    warn("bring lo up", sys::interface_up(c"lo"));
+    for (path, value) in SETTINGS {
+        match fs::write(path, value) {
+            // A kernel without the feature has no setting for it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => warn(path, other),
+        }
+    }
+}
+
+/// Appends entries to a hosts file.
+pub fn add_hosts(path: &Path, entries: &[HostEntry]) -> io::Result<()> {
+    let lines: String = entries
+        .iter()
+        .map(|entry| format!("{}\t{}\n", entry.address, entry.name))
+        .collect();
+    append_lines(path, &lines)
+}
+
+fn write_hostname(path: &Path, hostname: &str) -> io::Result<()> {
+    let file = open_regular(path)?;
+    file.set_len(0)?;
+    (&file).write_all(format!("{hostname}\n").as_bytes())
+}
+
+/// Appends whole lines, also where the last one of the file has no end.
+fn append_lines(path: &Path, lines: &str) -> io::Result<()> {
+    let mut file = open_regular(path)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text)?;
+    if text.last().is_some_and(|&last| last != b'\n') {
+        file.write_all(b"\n")?;
+    }
+    file.write_all(lines.as_bytes())
+}
+
+/// Opens what an image may have replaced by a FIFO without waiting for its other end.
+fn open_regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+fn warn<E: Display>(what: &str, result: Result<(), E>) {
+    if let Err(error) = result {
+        say(format_args!("warning: {what}: {error}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_entries_follow_what_the_image_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        fs::write(&path, "10.0.0.1 image").unwrap();
+        let entry = |address: &str, name: &str| HostEntry {
+            address: address.parse().unwrap(),
+            name: name.into(),
+        };
+        add_hosts(
+            &path,
+            &[entry("192.168.0.2", "node"), entry("fe80::1", "six")],
+        )
+        .unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "10.0.0.1 image\n192.168.0.2\tnode\nfe80::1\tsix\n");
+    }
+
+    #[test]
+    fn host_name_replaces_that_of_the_image() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hostname");
+        fs::write(&path, "0123456789ab\nmore\n").unwrap();
+        write_hostname(&path, "golem").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "golem\n");
+    }
+
+    #[test]
+    fn fifo_in_place_of_the_hosts_file_is_an_error_and_no_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(add_hosts(&path, &[]).is_err());
+    }
+}
