@@ -45,23 +45,28 @@ impl Draft {
             .write(true)
             .custom_flags(OFlag::O_TMPFILE.bits())
             .open(folder(to));
-        let (file, name) = match unnamed {
-            Ok(file) => (file, None),
+        match unnamed {
+            Ok(file) => Ok(Self {
+                file,
+                name: None,
+                to: to.to_path_buf(),
+            }),
             // Where there is no such thing, kernels answer variously.
-            Err(_) => {
-                let (file, name) = with_hidden_name(to, |name| {
-                    OpenOptions::new()
-                        .read(true)
-                        .write(true)
-                        .create_new(true)
-                        .open(name)
-                })?;
-                (file, Some(name))
-            }
-        };
+            Err(_) => Self::create_hidden(to),
+        }
+    }
+
+    fn create_hidden(to: &Path) -> io::Result<Self> {
+        let (file, name) = with_hidden_name(to, |name| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .open(name)
+        })?;
         Ok(Self {
             file,
-            name,
+            name: Some(name),
             to: to.to_path_buf(),
         })
     }
@@ -73,12 +78,12 @@ impl Draft {
     /// Puts the file in its place.
     pub(crate) fn publish(mut self) -> io::Result<()> {
         if self.name.is_none() {
+            match self.link(&self.to) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                result => return result,
+            }
             // A link cannot replace a file, a rename can.
-            let link = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-            let ((), name) = with_hidden_name(&self.to, |name| {
-                let follow = AtFlags::AT_SYMLINK_FOLLOW;
-                linkat(AT_FDCWD, link.as_str(), AT_FDCWD, name, follow).map_err(io::Error::from)
-            })?;
+            let ((), name) = with_hidden_name(&self.to, |name| self.link(name))?;
             self.name = Some(name);
         }
         if let Some(name) = &self.name {
@@ -86,6 +91,12 @@ impl Draft {
         }
         self.name = None;
         Ok(())
+    }
+
+    fn link(&self, name: &Path) -> io::Result<()> {
+        let file = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let follow = AtFlags::AT_SYMLINK_FOLLOW;
+        Ok(linkat(AT_FDCWD, file.as_str(), AT_FDCWD, name, follow)?)
     }
 }
 
@@ -128,26 +139,35 @@ mod tests {
 
     use super::*;
 
+    type Create = fn(&Path) -> io::Result<Draft>;
+    const BOTH_WAYS: [Create; 2] = [Draft::create, Draft::create_hidden];
+
     #[test]
     fn dropped_draft_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let draft = Draft::create(&folder.path().join("a")).unwrap();
-        draft.file().write_all(b"x").unwrap();
-        drop(draft);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        for create in BOTH_WAYS {
+            let folder = tempfile::tempdir().unwrap();
+            let draft = create(&folder.path().join("a")).unwrap();
+            draft.file().write_all(b"x").unwrap();
+            drop(draft);
+            assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        }
     }
 
     #[test]
-    fn published_draft_replaces_the_old_file_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let to = folder.path().join("a");
-        fs::write(&to, "old").unwrap();
-        let draft = Draft::create(&to).unwrap();
-        draft.file().write_all(b"new").unwrap();
-        assert_eq!(fs::read_to_string(&to).unwrap(), "old");
-        draft.publish().unwrap();
-        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    fn published_draft_is_there_or_replaces_the_old_file() {
+        for create in BOTH_WAYS {
+            let folder = tempfile::tempdir().unwrap();
+            let to = folder.path().join("a");
+            for text in ["first", "second"] {
+                let before = fs::read_to_string(&to).ok();
+                let draft = create(&to).unwrap();
+                draft.file().write_all(text.as_bytes()).unwrap();
+                assert_eq!(fs::read_to_string(&to).ok(), before);
+                draft.publish().unwrap();
+                assert_eq!(fs::read_to_string(&to).unwrap(), text);
+                assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+            }
+        }
     }
 
     #[test]
