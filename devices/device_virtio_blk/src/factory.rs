@@ -1,8 +1,9 @@
 //! A disk from the options of a configuration.
 
+use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
 use serde::Deserialize;
 
@@ -10,11 +11,13 @@ use crate::device::BlockDevice;
 use crate::disk::{Disk, SECTOR, SERIAL_LENGTH};
 use crate::file::FileBackend;
 
-/// Makes disks: driver `virtio-blk`. It takes no attachment, and these options:
+/// Makes disks: driver `virtio-blk`. As attachment it takes a `std::fs::File`,
+/// which then is the disk, so that what its owner has checked is what the guest
+/// gets. Its options:
 ///
 /// | option | | |
 /// | --- | --- | --- |
-/// | `path` | needed | a regular file or block device, its raw bytes |
+/// | `path` | needed | a regular file or block device, its raw bytes; with an attachment only for errors |
 /// | `read_only` | default `true` | opened for reading only, and the guest is told so |
 /// | `serial` | default the device's id | at most 20 bytes of ASCII; the guest finds it in `/sys/block/vd?/serial` |
 /// | `size` | default all | bytes from the start that are the disk |
@@ -42,13 +45,21 @@ impl DeviceFactory for Factory {
     }
 
     fn create(&self, spec: DeviceSpec, env: &DeviceEnv) -> anyhow::Result<NewDevice> {
-        ensure!(spec.attachment.is_none(), "it takes no attachment");
         let options: Options = serde_json::from_value(spec.options).context("options")?;
         let serial = match &options.serial {
             Some(serial) => self::serial(serial)?,
             None => default_serial(&spec.id),
         };
-        let backend = FileBackend::open(&options.path, options.read_only, options.size)?;
+        let (path, read_only, size) = (&options.path, options.read_only, options.size);
+        let backend = match spec.attachment {
+            None => FileBackend::open(path, read_only, size)?,
+            Some(attachment) => {
+                let Ok(file) = attachment.downcast::<File>() else {
+                    bail!("its attachment is not a file");
+                };
+                FileBackend::from_file(*file, path, read_only, size)?
+            }
+        };
         let disk = Disk::new(Box::new(backend), serial);
         ensure!(
             disk.sectors() > 0,

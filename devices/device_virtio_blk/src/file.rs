@@ -74,7 +74,7 @@ impl FileBackend {
     /// Opens `path`, for reading only when `read_only` says so. The disk is the
     /// first `size` bytes of the file, or the whole file.
     pub fn open(path: &Path, read_only: bool, size: Option<u64>) -> Result<Self, OpenError> {
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(!read_only)
             // A pipe is refused below; its open must not wait for a writer first.
@@ -89,6 +89,17 @@ impl FileBackend {
                 },
                 source,
             })?;
+        Self::from_file(file, path, read_only, size)
+    }
+
+    /// As [`FileBackend::open`], of a file that its owner has opened already,
+    /// with at least the access that `read_only` asks for. `path` is for errors.
+    pub fn from_file(
+        mut file: File,
+        path: &Path,
+        read_only: bool,
+        size: Option<u64>,
+    ) -> Result<Self, OpenError> {
         let examine = |source| OpenError::Examine {
             path: path.into(),
             source,

@@ -5,7 +5,11 @@ use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
 /// The driver of the console, which every machine has.
 pub const CONSOLE: &str = "serial";
 
-static BUILT_IN: &[&dyn DeviceFactory] = &[&device_serial::Factory];
+static BUILT_IN: &[&dyn DeviceFactory] = &[
+    &device_serial::Factory,
+    &device_virtio_blk::Factory,
+    &device_virtio_vsock::Factory,
+];
 
 /// Why a device could not be made.
 #[derive(Debug, thiserror::Error)]
