@@ -44,6 +44,14 @@ pub enum Task {
         /// Debian's kernel as it is, or ours, which starts faster
         pack: PackName,
     },
+    /// Run fuzz targets, all or those named
+    Fuzz {
+        /// How long each
+        #[arg(long, value_name = "N", default_value_t = 60)]
+        seconds: u64,
+        /// Names of files in tests/fuzz/src/bin
+        target: Vec<String>,
+    },
     /// Measure, side by side with QEMU
     Bench {
         /// Arguments of the benchmark program

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::guest::{TARGET, rust_flags};
 use crate::process::{self, command};
@@ -27,8 +27,8 @@ const FLAGS: &[&str] = &[
 /// A decoder that takes more than this for one input is broken.
 const LIMITS: &[&str] = &["-rss_limit_mb=512", "-timeout=10", "-verbosity=0"];
 
-/// Builds the targets and runs each for `seconds`.
-pub fn run(seconds: u64) -> Result<Tally> {
+/// Builds the targets and runs each for `seconds`, or only those named.
+pub fn run(seconds: u64, only: &[String]) -> Result<Tally> {
     let folder = paths::target()?.join("fuzz");
     say("building the fuzz targets");
     let mut build = cargo("build --quiet --release -p fuzz --bins --target");
@@ -40,10 +40,20 @@ pub fn run(seconds: u64) -> Result<Tally> {
     process::quiet(&mut build)?;
 
     let mut tally = Tally::default();
-    for name in targets()? {
+    let targets = targets()?;
+    if let Some(unknown) = only.iter().find(|name| !targets.contains(name)) {
+        bail!(
+            "no fuzz target \"{unknown}\"; there are {}",
+            targets.join(", ")
+        );
+    }
+    for name in targets
+        .iter()
+        .filter(|name| only.is_empty() || only.contains(name))
+    {
         say(&format!("fuzzing {name} for {seconds} s"));
-        let program = folder.join(TARGET).join("release").join(&name);
-        let outcome = run_one(&program, &name, &folder, seconds);
+        let program = folder.join(TARGET).join("release").join(name);
+        let outcome = run_one(&program, name, &folder, seconds);
         if let Err(error) = &outcome {
             eprintln!("fuzz target {name}: {error:#}");
         }

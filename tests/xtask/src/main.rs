@@ -1,5 +1,5 @@
 //! The project's own commands: `cargo xtask run`, `test`, `lab`, `kernel`,
-//! `ci` and `bench`. Each sets up what it needs by itself.
+//! `ci`, `fuzz` and `bench`. Each sets up what it needs by itself.
 
 mod args;
 mod checks;
@@ -55,6 +55,12 @@ fn perform(task: Task) -> Result<i32> {
             packages::ensure()?;
             println!("{}", kernel::ensure(pack.into())?.display());
             Ok(0)
+        }
+        Task::Fuzz { seconds, target } => {
+            packages::ensure()?;
+            let tally = fuzz::run(seconds, &target)?;
+            println!("{tally}");
+            Ok(i32::from(tally.failed > 0))
         }
         Task::Bench { args } => bench(args),
     }

@@ -44,11 +44,9 @@ impl Place {
             .unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let reason = text.lines().find(|line| !line.trim().is_empty());
-        let reason = reason.unwrap_or("the probe guest did not run");
-        say(&format!(
-            "KVM does not work here ({}): using the lab",
-            reason.trim()
-        ));
+        let reason = reason.unwrap_or("the probe guest did not run").trim();
+        let reason = reason.strip_prefix("fail: ").unwrap_or(reason);
+        say(&format!("using the lab: {reason}"));
         Self::Lab
     }
 

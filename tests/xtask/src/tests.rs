@@ -43,11 +43,12 @@ pub fn run(selection: &Selection) -> Result<i32> {
     }
     let mut tally = unit_tests(&selection.filter)?;
     if everything {
-        tally.add(fuzz::run(if selection.long {
+        let seconds = if selection.long {
             LONG_FUZZ_SECONDS
         } else {
             FUZZ_SECONDS
-        })?);
+        };
+        tally.add(fuzz::run(seconds, &[])?);
     }
     let end_to_end = end_to_end_tests(selection)?;
     tally.add(end_to_end);
@@ -144,6 +145,10 @@ pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
 fn script(programs: &[PathBuf], filter: &[String]) -> OsString {
     let mut script = OsString::from("failed=0\n");
     for program in programs {
+        // Cargo ends the name in `-` and a hash.
+        let name = program.file_stem().unwrap_or_default().to_string_lossy();
+        let name = name.rsplit_once('-').map_or(&*name, |(name, _hash)| name);
+        script.push(format!("echo '==> {name}'\n"));
         script.push(shell_word(program.as_os_str()));
         for word in filter {
             script.push(" ");
