@@ -24,11 +24,16 @@ impl Backlog {
         self.bytes.is_empty()
     }
 
-    /// Adds the bytes of `buffers` from `skip` on.
-    pub fn push(&mut self, buffers: &Buffers<'_>, skip: usize) {
-        // Sent bytes are dropped once they are half, so that each byte moves at
-        // most once on average.
-        if self.sent > self.bytes.len() / 2 {
+    /// Adds the bytes of `buffers` from `skip` on. The caller sees to it that
+    /// no more than `limit` bytes wait, and the queue takes no more memory.
+    pub fn push(&mut self, buffers: &Buffers<'_>, skip: usize, limit: usize) {
+        let added = buffers.len().saturating_sub(skip);
+        if added == 0 {
+            return;
+        }
+        self.bytes
+            .reserve_exact(limit.saturating_sub(self.bytes.len()));
+        if self.bytes.len() + added > limit {
             self.bytes.drain(..self.sent);
             self.sent = 0;
         }

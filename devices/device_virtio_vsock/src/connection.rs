@@ -281,7 +281,8 @@ impl Connection {
         } else {
             0
         };
-        self.backlog.push(payload, sent);
+        self.backlog
+            .push(payload, sent, self.inbound.alloc() as usize);
         self.book_forwarded(sent);
         Verdict::Keep
     }

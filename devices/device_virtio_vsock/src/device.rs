@@ -1,20 +1,25 @@
 //! The device towards its transport: configuration space, activation, reset.
 //! Serves nothing itself. VIRTIO 1.2 sections 5.10.2 to 5.10.4.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use device_model::{ActivateError, Activation, Registration, VirtioDevice};
+use device_model::{
+    ActivateError, Activation, ActiveQueue, GuestMemory, Interrupt, Registration, StreamBackend,
+    Subscriber, VirtioDevice,
+};
 
 use crate::buffers::Side;
 use crate::host::{Host, HostSlot, Lease};
 use crate::muxer::{Frontend, Muxer, Patience};
 use crate::queue::DeviceQueue;
+use crate::unix::{UnixError, UnixSide};
 
 /// The device number of a socket device.
 const VIRTIO_ID_VSOCK: u32 = 19;
 
-const RX: usize = 0;
-const TX: usize = 1;
+const RX: u16 = 0;
+const TX: u16 = 1;
 
 /// Receive, transmit, events. Linux fills the receive queue with buffers of
 /// 4 KiB: 128 of them hold more than one connection's credit. Events are only
@@ -29,13 +34,50 @@ pub struct Vsock {
 }
 
 impl Vsock {
-    /// A device of the guest with this context id.
-    pub fn new(guest_cid: u64, host: Host) -> Self {
-        Vsock {
-            guest_cid,
-            host: Arc::new(Mutex::new(Some(host))),
+    /// A device of the guest with context id `cid`, whose owner in this process
+    /// is at the other end of `backend`, and which listens for other programs at
+    /// the path `uds`. Fails when it cannot listen there.
+    pub fn new(
+        cid: u32,
+        backend: Option<StreamBackend>,
+        uds: Option<PathBuf>,
+    ) -> Result<Self, UnixError> {
+        let unix = uds.map(UnixSide::bind).transpose()?;
+        Ok(Vsock {
+            guest_cid: cid.into(),
+            host: Arc::new(Mutex::new(Some(Host::new(backend, unix)))),
             registration: None,
-        }
+        })
+    }
+
+    /// What serves the queues of an activation, for an event loop: all of
+    /// [`VirtioDevice::activate`] but joining it. There can be one at a time.
+    pub fn subscriber(
+        &self,
+        memory: GuestMemory,
+        queues: Vec<Option<ActiveQueue>>,
+        interrupt: Arc<dyn Interrupt>,
+    ) -> Result<Subscriber, ActivateError> {
+        let mut queues = queues.into_iter();
+        let mut queue = |index: u16, side| {
+            let active = queues
+                .next()
+                .flatten()
+                .ok_or_else(|| ActivateError::missing_queue(index.into()))?;
+            Ok(DeviceQueue::new(index, active, side))
+        };
+        let frontend = Frontend {
+            guest_cid: self.guest_cid,
+            memory,
+            interrupt,
+            rx: queue(RX, Side::Writable)?,
+            tx: queue(TX, Side::Readable)?,
+        };
+        let host = Lease::take(&self.host)
+            .ok_or_else(|| ActivateError::new("take the host's side", "the device is active"))?;
+        let muxer = Muxer::new(frontend, host, Patience::default())
+            .map_err(|source| ActivateError::new("make the device's descriptors", source))?;
+        Ok(Box::new(muxer))
     }
 }
 
@@ -59,31 +101,11 @@ impl VirtioDevice for Vsock {
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let mut queues = activation.queues.into_iter();
-        let mut queue = |index: usize, side| {
-            let active = queues
-                .next()
-                .flatten()
-                .ok_or_else(|| ActivateError::missing_queue(index))?;
-            let index = u16::try_from(index).expect("the device has three queues");
-            Ok(DeviceQueue::new(index, active, side))
-        };
-        let rx = queue(RX, Side::Writable)?;
-        let tx = queue(TX, Side::Readable)?;
-        let host = Lease::take(&self.host)
-            .ok_or_else(|| ActivateError::new("take the host's side", "the device is active"))?;
-        let frontend = Frontend {
-            guest_cid: self.guest_cid,
-            memory: activation.memory,
-            interrupt: activation.interrupt,
-            rx,
-            tx,
-        };
-        let muxer = Muxer::new(frontend, host, Patience::default())
-            .map_err(|source| ActivateError::new("make the device's descriptors", source))?;
+        let subscriber =
+            self.subscriber(activation.memory, activation.queues, activation.interrupt)?;
         let registration = activation
             .events
-            .add(Box::new(muxer))
+            .add(subscriber)
             .map_err(|source| ActivateError::new("join the event loop", source))?;
         self.registration = Some(registration);
         Ok(())

@@ -42,9 +42,8 @@ use anyhow::Context;
 use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, StreamBackend};
 use serde::Deserialize;
 
-use crate::device::Vsock;
-use crate::host::Host;
-use crate::unix::UnixSide;
+pub use crate::device::Vsock;
+pub use crate::unix::UnixError;
 
 /// The lowest context id that a guest may have; those below are reserved.
 const MIN_CID: u32 = 3;
@@ -96,15 +95,7 @@ impl DeviceFactory for Factory {
                     .map_err(|_| anyhow::anyhow!("the attachment is not a stream backend"))
             })
             .transpose()?;
-        let unix = options
-            .uds
-            .map(UnixSide::bind)
-            .transpose()
-            .context("option uds")?;
-        let host = Host::new(backend, unix);
-        Ok(NewDevice::Virtio(Box::new(Vsock::new(
-            options.cid.into(),
-            host,
-        ))))
+        let device = Vsock::new(options.cid, backend, options.uds).context("option uds")?;
+        Ok(NewDevice::Virtio(Box::new(device)))
     }
 }

@@ -21,23 +21,31 @@ use nix::sys::socket::{connect, recv, socket};
 /// Bytes of the longest CONNECT line that is read: more than any port needs.
 const MAX_LINE: usize = 32;
 
-/// Bytes of the longest path of a socket, as `sockaddr_un` has room for 108
-/// with a final NUL.
-const MAX_SOCKET_PATH: usize = 107;
+/// Bytes of the longest path to listen at: `sockaddr_un` has room for 108 with
+/// a final NUL, and 11 are for the longest `_<port>`.
+const MAX_PATH: usize = 107 - 11;
 
-/// Bytes of the longest suffix for a guest connection: `_` and a u32.
-const MAX_SUFFIX: usize = 11;
-
-/// Why the socket could not be made.
+/// Why the device could not listen for other programs.
 #[derive(Debug, thiserror::Error)]
 pub enum UnixError {
-    #[error("socket path {} has {} bytes, the most is {}", .path.display(), .path.as_os_str().len(), MAX_SOCKET_PATH - MAX_SUFFIX)]
-    PathTooLong { path: PathBuf },
+    /// There is no room for it in a socket address, or none for `_<port>` after it.
+    #[error("socket path {} has {} bytes, the most is {MAX_PATH}", .path.display(), .path.as_os_str().len())]
+    PathTooLong {
+        /// The path of option `uds`.
+        path: PathBuf,
+    },
+    /// Something is there, which may be another VM's.
     #[error("socket path {} exists already: remove it if no other VM uses it", .path.display())]
-    Exists { path: PathBuf },
+    Exists {
+        /// The path of option `uds`.
+        path: PathBuf,
+    },
+    /// The system refused.
     #[error("listen on socket {}", .path.display())]
     Listen {
+        /// The path of option `uds`.
         path: PathBuf,
+        /// What it said.
         #[source]
         source: io::Error,
     },
@@ -52,7 +60,7 @@ pub struct UnixSide {
 impl UnixSide {
     /// Listens at `path`, where nothing may be yet.
     pub fn bind(path: PathBuf) -> Result<Self, UnixError> {
-        if path.as_os_str().len() > MAX_SOCKET_PATH - MAX_SUFFIX {
+        if path.as_os_str().len() > MAX_PATH {
             return Err(UnixError::PathTooLong { path });
         }
         let listener = match UnixListener::bind(&path) {
