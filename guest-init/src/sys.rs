@@ -44,13 +44,6 @@ pub fn wait_any() -> io::Result<(libc::pid_t, c_int)> {
     Ok((pid, status))
 }
 
-/// A descriptor that becomes readable when the child `pid` ends.
-pub fn pidfd_open(pid: libc::pid_t) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is passed.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    owned(fd)
-}
-
 /// Sends a signal to exactly the process the descriptor was opened for.
 pub fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: c_int) -> io::Result<()> {
     let info: *const libc::siginfo_t = std::ptr::null();

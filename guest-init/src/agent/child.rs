@@ -1,31 +1,32 @@
-//! From fork to exec: turns a copy of the agent into the process that was asked for.
+//! From clone to exec: the child that turns itself into the process that was asked for.
 //!
-//! The agent has threads, so the copy may call only what is safe in a signal
-//! handler: no allocation, no locks. Everything it needs is laid out before.
+//! It borrows the agent's memory, and the thread that made it stands still
+//! until it has executed the program or given up. That copies no page tables,
+//! and what failed is told by writing it down. In exchange the child may call
+//! only what is safe in a signal handler: no allocation, no locks. Everything
+//! it needs is laid out before.
 
-// UNSAFETY: fork in a process with threads, and raw system calls in the child.
+// UNSAFETY: clone that shares memory, and raw system calls in the child.
 #![expect(
     unsafe_code,
-    reason = "what runs between fork and exec has no safe interface"
+    reason = "what runs between clone and exec has no safe interface"
 )]
 
-use std::ffi::{CStr, CString, c_char, c_int};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::stat::{Mode, umask};
-use nix::sys::wait::waitpid;
-use nix::unistd::{
-    Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, pipe2, setsid, write,
-};
+use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, geteuid, setsid, write};
 
 use super::user::User;
 use crate::sys;
+
+/// The child's stack. The deepest thing on it is the copy of a path.
+const STACK: usize = 32 * 1024;
 
 /// Descriptors of a process: as many as programs that use select can take, and
 /// on demand enough for any server.
@@ -55,9 +56,8 @@ pub struct Plan<'a> {
 
 /// What the child was doing when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Step {
-    /// Fork, descriptors, terminal, limits.
+    /// Clone, descriptors, terminal, limits.
     Setup,
     /// Becoming the user.
     User,
@@ -67,65 +67,57 @@ pub enum Step {
     Program,
 }
 
+/// What the child gets and gives.
+struct Call<'a> {
+    plan: &'a Plan<'a>,
+    argv: Vec<*const c_char>,
+    env: Vec<*const c_char>,
+    failed: Option<(Step, Errno)>,
+}
+
 /// Starts the process and waits until its program runs. Returns its id and a
 /// descriptor of it, or what failed; nothing is left over then.
 pub fn spawn(plan: &Plan<'_>) -> Result<(libc::pid_t, OwnedFd), (Step, Errno)> {
-    let setup = |e: io::Error| (Step::Setup, Errno::from_raw(e.raw_os_error().unwrap_or(0)));
-    let (report_in, report_out) = pipe2(OFlag::O_CLOEXEC).map_err(|e| setup(e.into()))?;
-    let argv = pointers(plan.argv);
-    let env = pointers(plan.env);
-
-    // SAFETY: the child calls only `run`, which keeps to what is allowed after
-    // a fork of a process with threads, and does not return.
-    let pid = match unsafe { libc::fork() } {
-        -1 => return Err((Step::Setup, Errno::last())),
-        0 => {
-            let (step, errno) = run(plan, &argv, &env);
-            let [a, b, c, d] = (errno as i32).to_ne_bytes();
-            let report = [step as u8, a, b, c, d];
-            // The agent is not told only where it has gone.
-            let _ = write(&report_out, &report);
-            // SAFETY: it ends the child without running anything of the agent's.
-            unsafe { libc::_exit(127) }
+    let mut call = Call {
+        plan,
+        argv: pointers(plan.argv),
+        env: pointers(plan.env),
+        failed: None,
+    };
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK / size_of::<u128>());
+    let top = stack.spare_capacity_mut().as_mut_ptr_range().end;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let mut pidfd: RawFd = -1;
+    let argument = (&raw mut call).cast();
+    // SAFETY:
+    // - the stack grows down from its end, which is aligned to 16 bytes, and
+    //   `child` needs less than it has
+    // - CLONE_VFORK suspends this thread until the child has executed or
+    //   exited, so stack, call and plan outlive it and nobody else uses them
+    // - `child` keeps to what is allowed beside the agent's other threads
+    // - CLONE_PIDFD stores into `pidfd`
+    let pid = unsafe { libc::clone(child, top.cast(), flags, argument, &raw mut pidfd) };
+    if pid < 0 {
+        return Err((Step::Setup, Errno::last()));
+    }
+    // SAFETY: the kernel made it for this call, so nobody else owns it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    match call.failed {
+        None => Ok((pid, pidfd)),
+        Some(failed) => {
+            // It has exited, so this takes its status without a wait.
+            let _ = sys::pidfd_wait(pidfd.as_fd());
+            Err(failed)
         }
-        pid => pid,
-    };
-    drop(report_out);
-
-    let pidfd = match sys::pidfd_open(pid) {
-        Ok(pidfd) => pidfd,
-        Err(e) => {
-            // Without a way to wait for it the child must not go on.
-            let pid = Pid::from_raw(pid);
-            let _ = kill(pid, Signal::SIGKILL);
-            let _ = waitpid(pid, None);
-            return Err(setup(e));
-        }
-    };
-    let mut report = Vec::new();
-    let read = File::from(report_in).read_to_end(&mut report);
-    let failed = match (read, report.as_slice()) {
-        // The successful exec closed the pipe.
-        (Ok(_), []) => return Ok((pid, pidfd)),
-        (Ok(_), &[step, a, b, c, d]) => (
-            Step::from_byte(step),
-            Errno::from_raw(i32::from_ne_bytes([a, b, c, d])),
-        ),
-        _ => (Step::Setup, Errno::EIO),
-    };
-    // It has ended, or else must.
-    let _ = sys::pidfd_signal(pidfd.as_fd(), libc::SIGKILL);
-    let _ = sys::pidfd_wait(pidfd.as_fd());
-    Err(failed)
+    }
 }
 
-impl Step {
-    fn from_byte(byte: u8) -> Self {
-        [Self::User, Self::Workdir, Self::Program]
-            .into_iter()
-            .find(|step| *step as u8 == byte)
-            .unwrap_or(Self::Setup)
-    }
+/// What the child runs; only a failure returns.
+extern "C" fn child(call: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes its `Call`, which it does not touch meanwhile.
+    let call = unsafe { &mut *call.cast::<Call<'_>>() };
+    call.failed = Some(run(call.plan, &call.argv, &call.env));
+    127
 }
 
 /// An array as exec takes it. It borrows from the strings without saying so.

@@ -204,26 +204,28 @@ impl Relay {
             .map_err(|_| HungUp)
     }
 
-    /// Takes frames until stdin is stuck or there are none.
+    /// Takes one frame, so that a host that never stops sending keeps nothing
+    /// else from being noticed.
     fn receive(&mut self) -> Result<(), HungUp> {
-        while self.pending.is_empty() {
-            match self.connection.read_frame() {
-                Ok(Some(frame)) => match frame.kind {
-                    FrameKind::Stdin => {
-                        self.pending.set(frame.body);
-                        self.feed();
+        match self.connection.read_frame() {
+            Ok(Some(frame)) => match frame.kind {
+                FrameKind::Stdin => {
+                    self.pending.set(frame.body);
+                    self.feed();
+                    Ok(())
+                }
+                FrameKind::Message => match decode(frame.body) {
+                    Ok(ProcessRequest::CloseStdin) => {
+                        self.close_stdin();
+                        Ok(())
                     }
-                    FrameKind::Message => match decode(frame.body) {
-                        Ok(ProcessRequest::CloseStdin) => self.close_stdin(),
-                        Err(_) => return Err(HungUp),
-                    },
-                    _ => return Err(HungUp),
+                    Err(_) => Err(HungUp),
                 },
-                Err(FrameError::Io(e)) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Ok(None) | Err(_) => return Err(HungUp),
-            }
+                _ => Err(HungUp),
+            },
+            Err(FrameError::Io(e)) if e.kind() == ErrorKind::WouldBlock => Ok(()),
+            Ok(None) | Err(_) => Err(HungUp),
         }
-        Ok(())
     }
 
     /// Passes on what the process takes. Once it takes no more, the rest and
