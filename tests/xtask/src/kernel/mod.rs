@@ -80,31 +80,32 @@ fn ensure_in(store: &Path, pack: Pack) -> Result<PathBuf> {
         Pack::Stock => stock::plan()?,
         Pack::Tuned => tuned::plan()?,
     };
-    let make = |scratch: &Path, fresh: &Path, manifest: &mut Manifest| match pack {
-        Pack::Stock => stock::make(&source, scratch, fresh, manifest),
-        Pack::Tuned => tuned::make(&source, scratch, fresh),
+    let make = |folder: &Path, manifest: &mut Manifest| {
+        let scratch = paths::Scratch::new(&format!("kernel-{}", pack.name()))?;
+        match pack {
+            Pack::Stock => stock::make(&source, scratch.path(), folder, manifest),
+            Pack::Tuned => tuned::make(&source, scratch.path(), folder),
+        }
     };
     install(store, manifest, make)
 }
 
 /// Runs `make` unless its result is in the store, then points the link at it.
-/// `make` gets an empty scratch folder and the folder to fill. The caller
-/// holds the lock of this pack.
+/// `make` gets the folder to fill. The caller holds the lock of this pack.
 fn install(
     store: &Path,
     mut manifest: Manifest,
-    make: impl FnOnce(&Path, &Path, &mut Manifest) -> Result<()>,
+    make: impl FnOnce(&Path, &mut Manifest) -> Result<()>,
 ) -> Result<PathBuf> {
     let (name, short_key) = (manifest.name, &manifest.key[..12]);
     let folder_name = format!("{name}-{short_key}");
     let folder = store.join(&folder_name);
     if !folder.is_dir() {
-        let scratch = paths::Scratch::new(&format!("kernel-{name}"))?;
         let fresh = store.join(format!(".{folder_name}.new"));
         // Left behind by a run that was killed.
         removed(&fresh, fs::remove_dir_all(&fresh))?;
         paths::make(&fresh.join("modules"))?;
-        let made = make(scratch.path(), &fresh, &mut manifest)
+        let made = make(&fresh, &mut manifest)
             .and_then(|()| write_manifest(&fresh, &manifest))
             .and_then(|()| rename(&fresh, &folder));
         if let Err(error) = made {
@@ -132,7 +133,7 @@ fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<()> {
     let path = folder.join("pack.json");
     fs::write(&path, text + "\n").with_context(|| format!("write {}", path.display()))?;
     // The rename that follows must not outlive the contents in a power cut.
-    let flush = || File::open(folder).map(|folder| nix::unistd::syncfs(folder));
+    let flush = || File::open(folder).map(nix::unistd::syncfs);
     flush()
         .and_then(|done| Ok(done?))
         .with_context(|| format!("flush {}", folder.display()))

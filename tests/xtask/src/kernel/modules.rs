@@ -33,6 +33,11 @@ const ON_DEMAND: &[&str] = &[
     "virtiofs",
 ];
 
+/// What of this file decides about a pack, for its key.
+pub fn recipe() -> String {
+    [AT_BOOT, ON_DEMAND].concat().join(" ")
+}
+
 /// Copies the modules of the kernel `release` below `root` into `folder`,
 /// uncompressed, and notes them in the manifest. What is built in is left out.
 pub fn collect(root: &Path, release: &str, folder: &Path, manifest: &mut Manifest) -> Result<()> {

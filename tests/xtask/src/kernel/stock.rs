@@ -27,7 +27,7 @@ pub fn plan() -> Result<(Package, Manifest)> {
         version: package.upstream_version().to_owned(),
         origin: package.origin(),
         features: &["pvh", "modules"],
-        key: key(&[RECIPE, &package.origin()])?,
+        key: key(&[RECIPE, &package.origin(), &modules::recipe()])?,
         modules: Vec::new(),
         on_demand: Default::default(),
     };

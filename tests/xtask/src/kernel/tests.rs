@@ -19,7 +19,7 @@ fn manifest(key: char) -> Manifest {
     }
 }
 
-fn with_kernel(_scratch: &Path, folder: &Path, _: &mut Manifest) -> Result<()> {
+fn with_kernel(folder: &Path, _: &mut Manifest) -> Result<()> {
     Ok(fs::write(folder.join("vmlinux"), "kernel")?)
 }
 
@@ -42,7 +42,7 @@ fn pack_is_made_once_and_named_by_a_link() {
         b"kernel"
     );
     assert!(folder.join("modules").is_dir());
-    let again = install(store.path(), manifest('a'), |_, _, _| bail!("made twice")).unwrap();
+    let again = install(store.path(), manifest('a'), |_, _| bail!("made twice")).unwrap();
     assert_eq!(again, folder);
 }
 
@@ -70,7 +70,7 @@ fn other_sources_make_an_other_pack_and_move_the_link() {
     );
     let target = |store: &Path| fs::read_link(store.join("test")).unwrap();
     assert_eq!(target(store.path()), Path::new("test-bbbbbbbbbbbb"));
-    install(store.path(), manifest('a'), |_, _, _| bail!("made twice")).unwrap();
+    install(store.path(), manifest('a'), |_, _| bail!("made twice")).unwrap();
     assert_eq!(target(store.path()), Path::new("test-aaaaaaaaaaaa"));
 }
 
@@ -78,8 +78,8 @@ fn other_sources_make_an_other_pack_and_move_the_link() {
 fn failed_pack_leaves_nothing_and_the_old_one_current() {
     let store = tempfile::tempdir().unwrap();
     install(store.path(), manifest('a'), with_kernel).unwrap();
-    let fail = |scratch: &Path, folder: &Path, manifest: &mut Manifest| {
-        with_kernel(scratch, folder, manifest)?;
+    let fail = |folder: &Path, manifest: &mut Manifest| {
+        with_kernel(folder, manifest)?;
         bail!("no space")
     };
     assert!(install(store.path(), manifest('b'), fail).is_err());
