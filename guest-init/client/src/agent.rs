@@ -140,7 +140,15 @@ impl Agent {
     /// # Errors
     /// As in [`ClientError`], but never [`ClientError::Lost`].
     pub fn shutdown(&self) -> Result<(), ClientError> {
-        match self.request("shut down", RequestBody::Shutdown) {
+        self.shutdown_within(REQUEST_DEADLINE)
+    }
+
+    /// As [`shutdown`](Self::shutdown), with a limit of the caller's for the answer.
+    ///
+    /// # Errors
+    /// As for [`shutdown`](Self::shutdown).
+    pub fn shutdown_within(&self, limit: Duration) -> Result<(), ClientError> {
+        match self.request_within(limit, "shut down", RequestBody::Shutdown) {
             Err(ClientError::Lost) => Ok(()),
             other => other,
         }
@@ -174,25 +182,32 @@ impl Agent {
     }
 
     fn request(&self, what: &'static str, body: RequestBody) -> Result<(), ClientError> {
+        self.request_within(REQUEST_DEADLINE, what, body)
+    }
+
+    fn request_within(
+        &self,
+        limit: Duration,
+        what: &'static str,
+        body: RequestBody,
+    ) -> Result<(), ClientError> {
         // A panic under the lock leaves at worst an unread response, which the
         // next request skips by its id.
         let mut control = self.control.lock().unwrap_or_else(PoisonError::into_inner);
         let id = control.next_id;
         control.next_id = id.wrapping_add(1);
-        control
-            .connection
-            .with_deadline(REQUEST_DEADLINE, what, |connection| {
-                connection.send(&Request { id, body })?;
-                loop {
-                    match connection.receive_message()? {
-                        FromAgent::Response { id: of, result } if of == id => {
-                            return result.map_err(ClientError::Failed);
-                        }
-                        // The late answer to a request that timed out.
-                        FromAgent::Response { .. } => {}
+        control.connection.with_deadline(limit, what, |connection| {
+            connection.send(&Request { id, body })?;
+            loop {
+                match connection.receive_message()? {
+                    FromAgent::Response { id: of, result } if of == id => {
+                        return result.map_err(ClientError::Failed);
                     }
+                    // The late answer to a request that timed out.
+                    FromAgent::Response { .. } => {}
                 }
-            })
+            }
+        })
     }
 }
 

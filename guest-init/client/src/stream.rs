@@ -186,3 +186,45 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use guest_protocol::MAX_DATA;
+
+    use super::*;
+
+    #[test]
+    fn peer_that_trickles_does_not_put_the_deadline_off() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let trickle = std::thread::spawn(move || {
+            // A long frame, a byte at a time until nobody listens.
+            let header = guest_protocol::frame_header(FrameKind::Stdout, MAX_DATA);
+            theirs.write_all(&header).unwrap();
+            (1..MAX_DATA)
+                .take_while(|_| theirs.write_all(b"x").is_ok())
+                .count()
+        });
+        let mut connection = Connection::new(Stream::new(ours));
+        let limit = Duration::from_millis(1);
+        let result =
+            connection.with_deadline(limit, "a test", |connection| connection.receive().map(drop));
+        assert!(matches!(
+            result,
+            Err(ClientError::Timeout { what: "a test", .. })
+        ));
+        drop(connection);
+        trickle.join().unwrap();
+    }
+
+    #[test]
+    fn deadline_does_not_outlive_its_call() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut connection = Connection::new(Stream::new(ours));
+        let limit = Duration::from_millis(1);
+        let result = connection.with_deadline(limit, "a test", |c| c.receive_body().map(drop));
+        assert!(matches!(result, Err(ClientError::Timeout { .. })));
+        assert_eq!(connection.stream().socket.read_timeout().unwrap(), None);
+        guest_protocol::write_data(&mut theirs, FrameKind::Stdout, b"late").unwrap();
+        assert_eq!(connection.receive().unwrap().body, b"late");
+    }
+}
