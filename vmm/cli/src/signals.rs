@@ -66,7 +66,13 @@ impl Signals {
         let for_thread = Arc::clone(&target);
         let thread = std::thread::Builder::new()
             .name("signals".into())
-            .spawn(move || serve(&signals, &stopped, &for_thread, deadline))
+            .spawn(move || {
+                // It opens nothing, and started before the others could do without.
+                if let Err(error) = confine::drop_capabilities() {
+                    log::warn!("the thread for signals keeps its capabilities: {error}");
+                }
+                serve(&signals, &stopped, &for_thread, deadline);
+            })
             .context("start the thread for signals")?;
         Ok(Signals {
             target,
