@@ -12,18 +12,16 @@
 //! Touches its own stream and nothing else: queues, event loop and other
 //! connections are its caller's. VIRTIO 1.2 section 5.10.6.
 
-use std::io;
+mod from_guest;
+mod from_host;
+
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use vm_memory::VolatileSlice;
-
-use crate::backlog::{Backlog, send_now};
-use crate::buffers::Buffers;
+use crate::backlog::Backlog;
 use crate::credit::{Inbound, Outbound};
-use crate::packet::{Header, Op, SHUTDOWN_BOTH, SHUTDOWN_RECEIVE, SHUTDOWN_SEND};
-use crate::socket;
+use crate::packet::{Header, Op, SHUTDOWN_BOTH, TYPE_STREAM};
 
 /// What names a connection: one guest and one host are all there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,14 +39,6 @@ pub enum Verdict {
     LetGo { answer: bool },
     /// The guest broke the rules, or the host is gone: RST and forget.
     Reset,
-}
-
-/// What came of reading the host's stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Received {
-    Bytes(usize),
-    /// No bytes, now or ever; [`Connection`] knows which.
-    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -196,227 +186,6 @@ impl Connection {
     }
 }
 
-/// What the guest sends.
-impl Connection {
-    /// Takes a packet of the guest. `payload` holds exactly `header.len` bytes
-    /// for [`Op::ReadWrite`] and is of no interest otherwise.
-    pub fn on_packet(&mut self, op: Option<Op>, header: &Header, payload: &Buffers<'_>) -> Verdict {
-        self.outbound.refresh(header.buf_alloc, header.fwd_cnt);
-        self.probed = false;
-        if self.outbound.available() > 0 {
-            self.credit_requested = false;
-        }
-        match (op, self.phase) {
-            (Some(Op::Reset), _) => Verdict::LetGo { answer: false },
-            (Some(Op::Response), Phase::Connecting { wants_line }) => self.on_response(wants_line),
-            (_, Phase::Connecting { .. }) => Verdict::Reset,
-            (Some(Op::Shutdown), _) => self.on_shutdown(header.flags),
-            (Some(Op::ReadWrite), _) => self.on_data(header.len, payload),
-            (Some(Op::CreditUpdate), _) => Verdict::Keep,
-            (Some(Op::CreditRequest), _) => {
-                self.credit_update_due = true;
-                Verdict::Keep
-            }
-            (None | Some(Op::Request | Op::Response), _) => Verdict::Reset,
-        }
-    }
-
-    fn on_response(&mut self, wants_line: bool) -> Verdict {
-        self.phase = Phase::Open;
-        self.deadline = None;
-        // A guest that answers before it was asked has not earned a connection.
-        if self.opening.is_some() {
-            return Verdict::Reset;
-        }
-        let line = format!("OK {}\n", self.key.host_port);
-        match &self.stream {
-            // Nothing was sent before, so that a stream without room for the
-            // line is one whose client has gone.
-            Some(stream) if wants_line => match send_now(stream, line.as_bytes()) {
-                Ok(sent) if sent == line.len() => Verdict::Keep,
-                _ => Verdict::Reset,
-            },
-            _ => Verdict::Keep,
-        }
-    }
-
-    fn on_shutdown(&mut self, flags: u32) -> Verdict {
-        self.guest_shut |= flags & SHUTDOWN_BOTH;
-        if self.guest_shut == SHUTDOWN_BOTH {
-            return Verdict::LetGo { answer: true };
-        }
-        if let Some(stream) = &self.stream
-            && self.guest_shut & SHUTDOWN_RECEIVE != 0
-        {
-            // The host's writes fail from here on, as with any socket whose
-            // peer reads no more.
-            let _ = stream.shutdown(Shutdown::Read);
-        }
-        self.pass_on_end();
-        Verdict::Keep
-    }
-
-    fn on_data(&mut self, len: u32, payload: &Buffers<'_>) -> Verdict {
-        if self.guest_shut & SHUTDOWN_SEND != 0 || !self.inbound.receive(len) {
-            return Verdict::Reset;
-        }
-        let Some(stream) = self
-            .stream
-            .as_ref()
-            .filter(|_| self.host_shut & SHUTDOWN_RECEIVE == 0)
-        else {
-            // The host is gone and the guest will hear of it, or has.
-            self.inbound.forward_all();
-            return Verdict::Keep;
-        };
-        let sent = if self.backlog.is_empty() && payload.len() > 0 {
-            match socket::send(stream, payload.pieces()) {
-                Ok(sent) => sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(_) => {
-                    self.host_stops_receiving();
-                    return Verdict::Keep;
-                }
-            }
-        } else {
-            0
-        };
-        self.backlog
-            .push(payload, sent, self.inbound.alloc() as usize);
-        self.book_forwarded(sent);
-        Verdict::Keep
-    }
-
-    /// Passes on the end of what the guest sends, when everything before it is.
-    fn pass_on_end(&mut self) {
-        if let Some(stream) = &self.stream
-            && self.guest_shut & SHUTDOWN_SEND != 0
-            && self.backlog.is_empty()
-        {
-            // An error says that the host is gone, of which an event tells.
-            let _ = stream.shutdown(Shutdown::Write);
-        }
-    }
-
-    fn book_forwarded(&mut self, len: usize) {
-        // Both operands of the accounts are u32 on the wire; no more than the
-        // promise, which is one, ever waits here.
-        self.inbound.forward(u32::try_from(len).unwrap_or(u32::MAX));
-        if self.inbound.update_due() {
-            self.credit_update_due = true;
-        }
-    }
-
-    fn host_stops_receiving(&mut self) {
-        self.host_shut |= SHUTDOWN_RECEIVE;
-        self.backlog.clear();
-        self.inbound.forward_all();
-    }
-}
-
-/// What the host's stream does.
-impl Connection {
-    /// The stream may have bytes, or its end.
-    pub fn on_readable(&mut self) {
-        self.readable = true;
-    }
-
-    /// Both directions of the stream are closed; bytes may still be queued in it.
-    pub fn on_hang_up(&mut self) {
-        self.hung_up = true;
-        self.readable = true;
-        if self.guest_shut & SHUTDOWN_RECEIVE != 0 {
-            // What the host may have sent before has no taker.
-            self.host_shut |= SHUTDOWN_SEND;
-        }
-        if self.is_orphan() || self.host_shut & SHUTDOWN_SEND != 0 {
-            self.host_stops_receiving();
-        }
-    }
-
-    /// The stream has room again.
-    pub fn on_room(&mut self) {
-        let Some(stream) = &self.stream else { return };
-        if self.backlog.is_empty() {
-            return;
-        }
-        match self.backlog.flush(stream) {
-            Ok(sent) => {
-                self.book_forwarded(sent);
-                self.pass_on_end();
-            }
-            Err(_) => self.host_stops_receiving(),
-        }
-    }
-
-    /// Bytes that may be read from the stream and sent to the guest now. Asks
-    /// the guest for credit when only that is missing.
-    pub fn sendable(&mut self) -> usize {
-        if !self.has_input() {
-            return 0;
-        }
-        let credit = self.outbound.available();
-        if credit == 0 && !self.credit_requested {
-            self.credit_requested = true;
-            self.credit_request_due = true;
-        }
-        credit as usize
-    }
-
-    fn has_input(&self) -> bool {
-        self.phase == Phase::Open
-            && self.stream.is_some()
-            && self.readable
-            && self.host_shut & SHUTDOWN_SEND == 0
-            && self.guest_shut & SHUTDOWN_RECEIVE == 0
-    }
-
-    /// Reads from the stream into `room`, which is not larger than
-    /// [`Connection::sendable`] allowed, and not empty.
-    pub fn receive(&mut self, room: &[VolatileSlice<'_>]) -> Received {
-        let Some(stream) = &self.stream else {
-            return Received::Nothing;
-        };
-        match socket::receive(stream, room) {
-            Ok(0) => self.on_end(),
-            Ok(count) => {
-                self.outbound.send(u32::try_from(count).unwrap_or(u32::MAX));
-                return Received::Bytes(count);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.readable = false,
-            // All bytes have been read before an error is reported, which only
-            // says that the host closed without having read everything.
-            Err(_) => {
-                self.hung_up = true;
-                self.on_end();
-            }
-        }
-        Received::Nothing
-    }
-
-    fn on_end(&mut self) {
-        self.readable = false;
-        self.host_shut |= SHUTDOWN_SEND;
-        if self.hung_up {
-            self.host_stops_receiving();
-        }
-    }
-
-    /// The deadline has passed: true when the connection is to be reset, false
-    /// when it has another `deadline` to wait for.
-    ///
-    /// A guest that still has bytes to read may take its time: it is asked for
-    /// its account, and only silence ends the connection.
-    pub fn on_deadline(&mut self) -> bool {
-        if self.phase != Phase::Open || self.probed || self.outbound.in_flight() == 0 {
-            return true;
-        }
-        self.probed = true;
-        self.credit_request_due = true;
-        false
-    }
-}
-
 /// What goes to the guest.
 impl Connection {
     /// There is a packet to send, given room for it.
@@ -465,7 +234,7 @@ impl Connection {
             src_port: self.key.host_port,
             dst_port: self.key.guest_port,
             len,
-            kind: crate::packet::TYPE_STREAM,
+            kind: TYPE_STREAM,
             op: op as u16,
             flags,
             buf_alloc: self.inbound.alloc(),

@@ -23,7 +23,7 @@ use crate::from_guest::Refusal;
 use crate::from_host::Client;
 use crate::host::Lease;
 use crate::queue::{DeviceQueue, QueueError};
-use crate::table::{Table, Token};
+use crate::table::{MAX_CONNECTIONS, Table, Token};
 use crate::timer::Timer;
 use crate::warnings::Warnings;
 
@@ -257,6 +257,7 @@ impl Muxer {
         if !connection.queued && connection.wants_to_send() {
             connection.queued = true;
             self.ready.push_back(token);
+            debug_assert!(self.ready.len() <= MAX_CONNECTIONS);
         }
     }
 

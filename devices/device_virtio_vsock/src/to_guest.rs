@@ -9,7 +9,6 @@ use event_manager::EventOps;
 use device_model::GuestMemory;
 
 use crate::buffers::Buffers;
-use crate::connection::Received;
 use crate::muxer::Muxer;
 use crate::packet::{HEADER_LEN, HOST_CID, Header, Op};
 use crate::queue::QueueError;
@@ -130,13 +129,8 @@ impl Muxer {
         if slots.is_empty() {
             return Ok(false);
         }
-        let mut rest = match self.connections.get_mut(token) {
-            Some(connection) => match connection.receive(room.pieces()) {
-                Received::Bytes(count) => count,
-                Received::Nothing => 0,
-            },
-            None => 0,
-        };
+        let connection = self.connections.get_mut(token);
+        let mut rest = connection.map_or(0, |connection| connection.receive(room.pieces()));
         // What was read has filled the slots in order.
         for slot in slots {
             let len = rest.min(slot.room);

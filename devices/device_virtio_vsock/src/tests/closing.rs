@@ -58,6 +58,12 @@ fn guest_that_shuts_its_receiving_half_makes_host_writes_fail() {
     let header = peer.data(5);
     bench.send(header, b"still");
     assert_eq!(drain(&stream), (b"still".to_vec(), false));
+    drop(stream);
+    let last = bench.packet();
+    assert_eq!(
+        (last.op(), last.header.flags),
+        (Op::Shutdown, SHUTDOWN_BOTH)
+    );
 }
 
 #[test]

@@ -168,7 +168,8 @@ fn packets_are_as_large_as_the_buffers_allow() {
 
 #[test]
 fn busy_connection_does_not_keep_another_from_sending() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::with(Setup::default());
+    bench.driver.offer_many(2);
     let (_, mut busy) = bench.host_connects();
     let incoming = bench.listen(1024);
     bench.send(Driver::header(Op::Request, 7000, 1024), &[]);
