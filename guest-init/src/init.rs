@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use guest_protocol::{BOOT_CONFIG_PATH, BootConfig, BootTimes};
 use nix::sys::reboot::{RebootMode, reboot};
@@ -21,6 +22,9 @@ use crate::reap;
 use crate::root;
 use crate::sys::{self, Fork};
 
+/// How long the host may take to end a machine without an agent.
+const HOST_GRACE: Duration = Duration::from_secs(10);
+
 /// Boots, forks the agent and reaps; in the agent's process it is the agent.
 /// PID 1 never returns.
 pub fn run() -> ExitCode {
@@ -30,7 +34,11 @@ pub fn run() -> ExitCode {
         Ok(Fork::Child) => ExitCode::FAILURE,
         Ok(Fork::Parent(agent)) => {
             let end = reap::until_end_of(agent);
-            say(format_args!("the agent ended ({end}), powering off"));
+            say(format_args!("the agent ended ({end})"));
+            nix::unistd::sync();
+            // The host sees the agent's connection end and takes the machine
+            // down, as an agent lost. A power-off now would look wanted.
+            std::thread::sleep(HOST_GRACE);
             power_off()
         }
         Err(error) => {

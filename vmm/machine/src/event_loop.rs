@@ -1,11 +1,14 @@
 //! The machine's one event loop: the only user of `EventManager`.
 
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 use device_model::{EventHandle, Subscriber};
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::timerfd::TimerFd;
 
 use crate::stop::{StopReason, StopRequest};
 
@@ -59,24 +62,46 @@ impl MutEventSubscriber for StopSubscriber {
     }
 }
 
+/// How long a machine has to stop for a reason of its own after a socket has
+/// hung up: a guest that powers off resets its devices, and so their streams,
+/// before it reaches the power register.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// Stops the machine when a socket's other end is gone.
 pub struct HangupSubscriber {
-    pub socket: OwnedFd,
-    pub reason: StopReason,
-    pub stop: Arc<StopRequest>,
+    socket: OwnedFd,
+    /// Expires [`GRACE`] after the hang-up.
+    timer: TimerFd,
+    reason: StopReason,
+    stop: Arc<StopRequest>,
+}
+
+impl HangupSubscriber {
+    pub fn new(socket: OwnedFd, reason: StopReason, stop: Arc<StopRequest>) -> io::Result<Self> {
+        Ok(HangupSubscriber {
+            socket,
+            timer: TimerFd::new()?,
+            reason,
+            stop,
+        })
+    }
 }
 
 impl MutEventSubscriber for HangupSubscriber {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        self.stop.request(self.reason.clone());
-        if let Err(error) = ops.remove(events) {
+        if let Err(error) = ops.remove(Events::new_raw(events.fd(), events.event_set())) {
             log::error!("hang-up event: {error}");
+        }
+        let armed = events.fd() == self.socket.as_raw_fd() && self.timer.reset(GRACE, None).is_ok();
+        if !armed {
+            self.stop.request(self.reason.clone());
         }
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        let events = Events::new_raw(self.socket.as_raw_fd(), EventSet::READ_HANG_UP);
-        if let Err(error) = ops.add(events) {
+        let hang_up = Events::new_raw(self.socket.as_raw_fd(), EventSet::READ_HANG_UP);
+        let expiry = Events::new_raw(self.timer.as_raw_fd(), EventSet::IN);
+        if let Err(error) = ops.add(hang_up).and_then(|()| ops.add(expiry)) {
             self.stop
                 .request(StopReason::Internal(format!("event loop: {error}")));
         }

@@ -224,14 +224,11 @@ impl Machine {
         report.clone()
     }
 
-    /// Stops the machine for `reason` when the other end of `socket` is gone,
-    /// until the [`Watch`] is dropped.
+    /// Stops the machine for `reason` when the other end of `socket` is gone and
+    /// no better reason shows within two seconds, until the [`Watch`] is dropped.
     pub fn stop_on_hangup(&self, socket: OwnedFd, reason: StopReason) -> io::Result<Watch> {
-        let subscriber = HangupSubscriber {
-            socket,
-            reason,
-            stop: Arc::clone(&self.shared.stop),
-        };
+        let stop = Arc::clone(&self.shared.stop);
+        let subscriber = HangupSubscriber::new(socket, reason, stop)?;
         self.events
             .add(Box::new(subscriber))
             .map(Watch)

@@ -30,8 +30,11 @@ const END: Duration = Duration::from_secs(10);
 /// The kernel command line of every guest:
 /// - `quiet`: each line on the serial console costs some thousand exits;
 /// - `panic=-1`: a panicking kernel resets at once, which the VMM sees;
+/// - `reboot=acpi`: by the reset register; hardware-reduced kernels would else
+///   try EFI and then real mode, where there is nothing;
+/// - `pci=off`: there is no PCI to look for;
 /// - the rest spares the kernel looks and waits that a VM does not need.
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
 
 /// Why a VM did not come up.
 #[derive(Debug, thiserror::Error)]
