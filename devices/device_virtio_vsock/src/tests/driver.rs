@@ -1,6 +1,7 @@
 //! The guest's side: a driver with two rings in a memory of its own, which can
 //! do everything that a good driver does and most of what a bad one does.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -56,6 +57,8 @@ struct Ring {
     lens: Vec<usize>,
     free: usize,
     kick: EventFd,
+    /// `VIRTIO_F_EVENT_IDX` is negotiated.
+    event_idx: Cell<bool>,
 }
 
 impl Ring {
@@ -68,6 +71,7 @@ impl Ring {
             lens: vec![0; usize::from(QUEUE_SIZE)],
             free: usize::from(QUEUE_SIZE),
             kick: EventFd::new(EFD_NONBLOCK).unwrap(),
+            event_idx: Cell::new(false),
         }
     }
 
@@ -80,6 +84,7 @@ impl Ring {
     }
 
     fn device_side(&self, event_idx: bool) -> ActiveQueue {
+        self.event_idx.set(event_idx);
         let mut queue = Queue::new(QUEUE_SIZE).unwrap();
         queue.set_desc_table_address(Some(self.base as u32), None);
         queue.set_avail_ring_address(Some(self.avail_ring() as u32), None);
@@ -89,6 +94,21 @@ impl Ring {
         ActiveQueue {
             queue,
             kick: self.kick.try_clone().unwrap(),
+        }
+    }
+
+    /// Kicks for the chain just added, if the device wants to know of it.
+    fn kick(&self, memory: &GuestMemory) {
+        let wanted = if self.event_idx.get() {
+            let event = self.used_ring() + 4 + u64::from(QUEUE_SIZE) * 8;
+            let event: u16 = memory.read_obj(GuestAddress(event)).unwrap();
+            event == self.avail.wrapping_sub(1)
+        } else {
+            let flags: u16 = memory.read_obj(GuestAddress(self.used_ring())).unwrap();
+            flags == 0
+        };
+        if wanted {
+            self.kick.write(1).unwrap();
         }
     }
 
@@ -204,7 +224,7 @@ impl Driver {
         }
         let head = self.rx.add(&self.memory, &pieces, VRING_DESC_F_WRITE);
         self.offered[usize::from(head)] = pieces;
-        self.rx.kick.write(1).unwrap();
+        self.rx.kick(&self.memory);
     }
 
     /// Offers `count` receive buffers in the size that Linux drivers use.
@@ -259,7 +279,7 @@ impl Driver {
     pub fn send_pieces(&mut self, pieces: &[(u64, u32)]) {
         self.reclaim();
         self.tx.add(&self.memory, pieces, 0);
-        self.tx.kick.write(1).unwrap();
+        self.tx.kick(&self.memory);
     }
 
     /// Chains that the device gave back on the transmit queue since the last call.

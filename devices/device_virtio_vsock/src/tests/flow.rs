@@ -169,7 +169,8 @@ fn packets_are_as_large_as_the_buffers_allow() {
 #[test]
 fn busy_connection_does_not_keep_another_from_sending() {
     let mut bench = Bench::with(Setup::default());
-    bench.driver.offer_many(2);
+    // One more than is used, so that both connections have found nothing to send.
+    bench.driver.offer_many(3);
     let (_, mut busy) = bench.host_connects();
     let incoming = bench.listen(1024);
     bench.send(Driver::header(Op::Request, 7000, 1024), &[]);
@@ -178,7 +179,9 @@ fn busy_connection_does_not_keep_another_from_sending() {
 
     busy.write_all(&pattern(150_000)).unwrap();
     quiet.write_all(b"me too").unwrap();
-    // One batch of the busy one takes 18 of these.
+    assert_eq!(bench.packet().header.dst_port, 1025);
+    // Both wait for room now, the busy one first. One batch of it takes 18
+    // of these.
     bench.driver.offer_many(20);
     let quiet_packets = bench
         .packets()
@@ -186,6 +189,28 @@ fn busy_connection_does_not_keep_another_from_sending() {
         .filter(|packet| packet.header.dst_port == 7000)
         .count();
     assert_eq!(quiet_packets, 1);
+}
+
+#[test]
+fn turn_that_uses_up_its_budget_goes_on_in_the_next() {
+    let mut bench = Bench::new();
+    for port in 0..60 {
+        let bytes = Driver::header(Op::Reset, port, 1).to_bytes();
+        bench.driver.send_bytes(&bytes, &[]);
+    }
+    bench.run();
+    assert_eq!(bench.driver.sent(), 60);
+}
+
+#[test]
+fn driver_is_not_interrupted_for_a_queue_of_which_nothing_was_used() {
+    let mut bench = Bench::new();
+    let (_, mut stream) = bench.guest_connects(1024);
+    let before = bench.driver.interrupts.tx.load(Ordering::Relaxed);
+    stream.write_all(b"x").unwrap();
+    assert_eq!(bench.packet().payload, b"x");
+    let after = bench.driver.interrupts.tx.load(Ordering::Relaxed);
+    assert_eq!(after, before);
 }
 
 #[test]

@@ -115,7 +115,7 @@ impl Bench {
 
     /// Sends a packet of the guest and runs.
     fn send(&mut self, header: Header, payload: &[u8]) {
-        self.driver.send_raw(header, payload, &[44]);
+        self.driver.send_raw(header, payload, &[44, 10_000]);
         self.run();
     }
 

@@ -128,7 +128,8 @@ fn silent_clients_are_limited_and_others_served_when_they_left() {
     let (mut bench, _folder, path) = bench(Setup::default());
     let silent: Vec<_> = (0..64)
         .map(|_| {
-            let client = UnixStream::connect(&path).unwrap();
+            let mut client = UnixStream::connect(&path).unwrap();
+            client.write_all(b"CONN").unwrap();
             bench.run();
             client
         })
