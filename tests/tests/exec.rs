@@ -245,7 +245,7 @@ fn memory_and_disk_that_run_out_do_not_end_the_agent() {
     let vm = vm().memory(128 << 20).boot().unwrap();
     let (text, _) = run(
         &vm,
-        &Command::new(["sh", "-c", "head -c 1G /dev/zero > /big"]),
+        &Command::new(["sh", "-c", "head -c 1000000000 /dev/zero > /big"]),
     );
     assert!(text.contains("No space left"), "{text}");
     let (_, status) = run(&vm, &Command::new(["sh", "-c", "tail /dev/zero"]));

@@ -66,7 +66,7 @@ fn memory_that_is_too_little_or_too_much() {
         .assert_refused(125, &["64"]);
     Shem::run("tuned", &["--memory", "900g"], &["true"])
         .outcome()
-        .assert_refused(125, &["900 GiB", "memory"]);
+        .assert_refused(125, &["921600 MiB", "memory"]);
 }
 
 #[test]

@@ -23,7 +23,7 @@ pub struct User {
     pub uid: u32,
     /// Group id, likewise.
     pub gid: u32,
-    /// Supplementary groups.
+    /// All groups, the primary one first.
     pub groups: Vec<u32>,
     /// Home directory, `/` for a user the image does not know.
     pub home: OsString,
@@ -86,10 +86,13 @@ impl Names {
                 None => (0, Vec::new()),
             },
         };
+        // The primary group too: a process that changes its group must not be
+        // able to shed what the group may not do.
+        let others = groups.into_iter().filter(|group| *group != gid);
         Ok(User {
             uid,
             gid,
-            groups,
+            groups: std::iter::once(gid).chain(others).collect(),
             home,
         })
     }
@@ -200,11 +203,11 @@ dup:x:63:app
         }
     }
 
-    fn user(uid: u32, gid: u32, groups: &[u32], home: &str) -> User {
+    fn user(uid: u32, gid: u32, others: &[u32], home: &str) -> User {
         User {
             uid,
             gid,
-            groups: groups.to_vec(),
+            groups: [&[gid], others].concat(),
             home: home.into(),
         }
     }

@@ -34,7 +34,7 @@ const END: Duration = Duration::from_secs(10);
 ///   try EFI and then real mode, where there is nothing;
 /// - `pci=off`: there is no PCI to look for;
 /// - the rest spares the kernel looks and waits that a VM does not need.
-const CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
+pub const KERNEL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
 
 /// Why a VM did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -215,7 +215,7 @@ impl VmBuilder {
             memory: self.memory,
             kernel: self.kernel.vmlinux(),
             initramfs,
-            cmdline: CMDLINE.into(),
+            cmdline: KERNEL_CMDLINE.into(),
             devices,
             console: self.console,
             threads: Threads::new(move |kind| confine::enter_thread(seccomp, kind)),

@@ -39,7 +39,9 @@ mod initramfs;
 mod store;
 mod vm;
 
-pub use builder::{BootError, DEFAULT_BOOT_TIMEOUT, DEFAULT_HOSTNAME, DEFAULT_MEMORY, VmBuilder};
+pub use builder::{
+    BootError, DEFAULT_BOOT_TIMEOUT, DEFAULT_HOSTNAME, DEFAULT_MEMORY, KERNEL_CMDLINE, VmBuilder,
+};
 pub use command::{Command, Tty, WindowSize};
 pub use confine::SeccompMode;
 pub use guest_client::{ClientError, Event, ExecError, Output, Process, Stdin};
