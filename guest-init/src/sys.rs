@@ -1,6 +1,6 @@
 //! System calls that neither std nor nix offers in a usable form, each as a safe function.
 //!
-//! What runs between fork and exec is in [`crate::agent::child`].
+//! What runs between fork and exec is in `agent/child.rs`.
 
 // UNSAFETY: raw system calls on descriptors and plain structures.
 #![expect(

@@ -53,7 +53,7 @@ pub enum StoreError {
     },
     /// The guest's init was not built or not installed.
     #[error(
-        "the guest's init was not found (looked for {looked}); build it with `cargo xtask guest`"
+        "the guest's init was not found (looked for {looked}); `cargo xtask run` builds it"
     )]
     NoGuestInit {
         /// The paths, for the user.
