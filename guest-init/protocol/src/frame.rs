@@ -69,7 +69,7 @@ pub struct FrameReader<R> {
 impl<R: Read> FrameReader<R> {
     /// A reader that takes messages of at most `max_message` bytes:
     /// [`MAX_REPLY`](crate::MAX_REPLY) on the host,
-    /// [`MAX_REQUEST`](crate::MAX_REQUEST) in the guest.
+    /// [`MAX_REQUEST`] in the guest.
     pub fn new(stream: R, max_message: usize) -> Self {
         Self {
             stream,
@@ -162,7 +162,7 @@ fn read_some(stream: &mut impl Read, into: &mut [u8]) -> Result<usize, FrameErro
 /// room for it in front of the data and so sends both in one call.
 ///
 /// # Panics
-/// When `len` exceeds [`MAX_DATA`] and [`MAX_REQUEST`](crate::MAX_REQUEST),
+/// When `len` exceeds [`MAX_DATA`] and [`MAX_REQUEST`],
 /// which only a bug of the caller can do.
 pub fn frame_header(kind: FrameKind, len: usize) -> [u8; HEADER_LEN] {
     let [a, b, c, d] = u32::try_from(len)

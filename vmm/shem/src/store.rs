@@ -52,9 +52,7 @@ pub enum StoreError {
         what: String,
     },
     /// The guest's init was not built or not installed.
-    #[error(
-        "the guest's init was not found (looked for {looked}); `cargo xtask run` builds it"
-    )]
+    #[error("the guest's init was not found (looked for {looked}); `cargo xtask run` builds it")]
     NoGuestInit {
         /// The paths, for the user.
         looked: String,
