@@ -86,18 +86,13 @@ fn unit_tests(filter: &[String]) -> Result<Tally> {
 /// Tests that boot guests, with both kernel packs, all in one lab boot where
 /// KVM is missing.
 fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
-    let packs = [Pack::Stock, Pack::Tuned];
-    for pack in packs {
+    for pack in [Pack::Stock, Pack::Tuned] {
         kernel::ensure(pack)?;
     }
     let built = guest::build()?;
     let programs = build_end_to_end()?;
     let place = Place::choose(&built.shem);
     let mut env = environment(&built)?;
-    env.push((
-        "SHEM_TEST_PACKS".into(),
-        packs.map(Pack::name).join(",").into(),
-    ));
     if selection.long {
         env.push(("SHEM_TEST_LONG".into(), "1".into()));
     }
