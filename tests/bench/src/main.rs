@@ -5,7 +5,7 @@
 //! down does so for both; the figures are medians, and only the ratio means
 //! something on an emulated machine. Process start is included.
 //!
-//! `cargo xtask bench [RUNS]`
+//! `cargo xtask bench [-- RUNS]`
 
 mod run;
 mod setup;

@@ -61,7 +61,7 @@ impl Vm {
     /// kills it when that takes longer than `grace`.
     pub fn stop(mut self, grace: Duration) -> StopReport {
         self.watch = None;
-        match self.agent.shutdown() {
+        match self.agent.shutdown_within(grace) {
             Ok(()) => {}
             Err(error) => {
                 log::warn!("ask the guest to shut down: {error}");
