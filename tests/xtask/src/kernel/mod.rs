@@ -101,9 +101,8 @@ fn install(
     let folder_name = format!("{name}-{short_key}");
     let folder = store.join(&folder_name);
     if !folder.is_dir() {
+        remove_abandoned(store, name)?;
         let fresh = store.join(format!(".{folder_name}.new"));
-        // Left behind by a run that was killed.
-        removed(&fresh, fs::remove_dir_all(&fresh))?;
         paths::make(&fresh.join("modules"))?;
         let made = make(&fresh, &mut manifest)
             .and_then(|()| write_manifest(&fresh, &manifest))
@@ -141,6 +140,18 @@ fn write_manifest(folder: &Path, manifest: &Manifest) -> Result<()> {
 
 fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("rename {} to {}", from.display(), to.display()))
+}
+
+/// Removes what runs that were killed left behind, whatever they made it from.
+fn remove_abandoned(store: &Path, name: &str) -> Result<()> {
+    let prefix = format!(".{name}-");
+    // A store that is not there yet holds nothing.
+    for entry in fs::read_dir(store).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            removed(&entry.path(), fs::remove_dir_all(entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The outcome of removing something that need not be there.

@@ -90,9 +90,12 @@ fn failed_pack_leaves_nothing_and_the_old_one_current() {
 #[test]
 fn what_a_killed_run_left_is_not_taken_for_a_pack() {
     let store = tempfile::tempdir().unwrap();
-    let half = store.path().join(".test-aaaaaaaaaaaa.new");
-    fs::create_dir(&half).unwrap();
-    fs::write(half.join("rubbish"), "").unwrap();
+    // One from the same sources and one from others.
+    for key in ["aaaaaaaaaaaa", "bbbbbbbbbbbb"] {
+        let half = store.path().join(format!(".test-{key}.new"));
+        fs::create_dir(&half).unwrap();
+        fs::write(half.join("rubbish"), "").unwrap();
+    }
     let folder = install(store.path(), manifest('a'), with_kernel).unwrap();
     assert!(!folder.join("rubbish").exists());
     assert_eq!(names(store.path()), ["test", "test-aaaaaaaaaaaa"]);
