@@ -241,18 +241,11 @@ fn orphans_are_reaped() {
 }
 
 #[test]
-fn memory_and_disk_that_run_out_do_not_end_the_agent() {
-    let vm = vm().memory(128 << 20).boot().unwrap();
-    let (text, _) = run(
-        &vm,
-        &Command::new(["sh", "-c", "head -c 1000000000 /dev/zero > /big"]),
-    );
+fn a_disk_that_is_full_does_not_end_the_agent() {
+    let vm = vm().boot().unwrap();
+    let full = "dd if=/dev/zero of=/big bs=1M count=1000";
+    let (text, _) = run(&vm, &Command::new(["sh", "-c", full]));
     assert!(text.contains("No space left"), "{text}");
-    let (_, status) = run(&vm, &Command::new(["sh", "-c", "tail /dev/zero"]));
-    assert!(
-        matches!(status, ExitStatus::Signal { signal: 9, .. }),
-        "{status:?}"
-    );
     output(&vm, &["rm", "/big"]);
     assert_eq!(output(&vm, &["echo", "alive"]), "alive\n");
 }

@@ -42,6 +42,8 @@ pub fn write(lab: &Lab, files: &Files) -> Result<Vec<u8>> {
             .iter()
             .any(|prefix| name.as_bytes().starts_with(prefix.as_bytes()))
     });
+    // The host's own /tmp changes under a test that looks for leftovers.
+    line(&[b"export TMPDIR=/run/tmp"]);
     for (name, value) in passed.chain(lab.env.iter().cloned()) {
         line(&[b"export ", name.as_bytes(), b"=", &quote(&value)]);
     }
