@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::lab::Lab;
+use crate::paths::Scratch;
 use crate::process::{self, command, show};
 use crate::say;
 
@@ -66,11 +67,14 @@ impl Place {
             lab.limit = Some(limit);
             return lab.run(stdout, stderr);
         }
+        // Others use /tmp too, and some tests look for what they leave there.
+        let temporary = Scratch::new("job")?;
         let mut job = command("timeout");
         job.arg(GRACE)
             .arg(limit.as_secs().to_string())
             .args(argv)
-            .envs(env);
+            .envs(env)
+            .env("TMPDIR", temporary.path());
         let mut job = job
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
