@@ -1,0 +1,42 @@
+//! Guest memory as the source or the destination of one transfer with a file.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+
+use vm_memory::VolatileSlice;
+
+/// Pieces of guest memory, in order. The guest may change them at any time.
+pub struct Memory<'m> {
+    pieces: Vec<VolatileSlice<'m>>,
+}
+
+impl<'m> Memory<'m> {
+    /// These pieces, one after the other.
+    pub fn new(pieces: Vec<VolatileSlice<'m>>) -> Self {
+        Memory { pieces }
+    }
+
+    /// Bytes in all pieces.
+    pub fn len(&self) -> usize {
+        self.pieces.iter().map(VolatileSlice::len).sum()
+    }
+
+    /// Whether there is not a byte.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills the memory from `file` at `offset`, without a copy in between.
+    /// Returns the bytes read: fewer than asked for at the end of the file.
+    pub fn read_from(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let _ = (file, offset);
+        todo!("preadv until full, end of file, or error after some")
+    }
+
+    /// Stores the memory in `file` at `offset`, or at the file's end when it
+    /// was opened with `O_APPEND`. Returns the bytes written.
+    pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
+        let _ = (file, offset);
+        todo!("pwritev until empty, or error after some")
+    }
+}
