@@ -2,6 +2,7 @@
 //!
 //! Nothing here is worth more than a warning.
 
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -77,11 +78,20 @@ fn write_hostname(path: &Path, hostname: &str) -> io::Result<()> {
     (&file).write_all(format!("{hostname}\n").as_bytes())
 }
 
-/// Appends whole lines, also where the last one of the file has no end.
+/// Appends whole lines, also where the last one of the file has no end. A line
+/// that is there already, as on a disk that was used before, is not repeated.
 fn append_lines(path: &Path, lines: &str) -> io::Result<()> {
     let mut file = open_regular(path)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
+    let known: HashSet<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let lines: String = lines
+        .split_inclusive('\n')
+        .filter(|line| !known.contains(line.trim_end_matches('\n').as_bytes()))
+        .collect();
+    if lines.is_empty() {
+        return Ok(());
+    }
     if text.last().is_some_and(|&last| last != b'\n') {
         file.write_all(b"\n")?;
     }
@@ -130,6 +140,16 @@ mod tests {
         .unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "10.0.0.1 image\n192.168.0.2\tnode\nfe80::1\tsix\n");
+    }
+
+    #[test]
+    fn lines_of_an_earlier_start_are_not_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        for lines in ["a\nb\n", "b\nc\n", "a\nb\n"] {
+            append_lines(&path, lines).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "a\nb\nc\n");
     }
 
     #[test]

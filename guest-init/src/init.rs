@@ -1,7 +1,7 @@
 //! The boot, step by step, as PID 1.
 //!
-//! What has to be right (the root file system) ends the boot when it fails;
-//! what is only wanted (a host name, a mount) is a warning. No thread is
+//! What has to be right (the root file system, volumes) ends the boot when it
+//! fails; what is only wanted (a host name, `/run`) is a warning. No thread is
 //! started before the agent is forked off.
 
 use std::fs;
@@ -21,6 +21,7 @@ use crate::mounts;
 use crate::reap;
 use crate::root;
 use crate::sys::{self, Fork};
+use crate::volumes;
 
 /// How long the host may take to end a machine without an agent.
 const HOST_GRACE: Duration = Duration::from_secs(10);
@@ -57,7 +58,8 @@ fn boot(init_start_us: u64) -> Result<Fork> {
     modules::load(&config.modules)?;
     root::assemble(&config.layers, &config.upper)?;
     root::switch()?;
-    mounts::mount_container();
+    mounts::mount_container(&config.mounts);
+    volumes::mount_all(&config.mounts)?;
     identity::apply(&config.hostname);
     let root_ready_us = boot_time_us();
 

@@ -5,7 +5,9 @@
 
 mod agent;
 mod console;
+mod disks;
 mod error;
+mod fill;
 mod identity;
 mod init;
 mod modules;
@@ -13,6 +15,7 @@ mod mounts;
 mod reap;
 mod root;
 mod sys;
+mod volumes;
 
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! The file systems beside the image's: kernel interfaces and memory.
+//! The file systems that every container has beside the image's: kernel
+//! interfaces and memory. Those of the boot configuration are in `volumes.rs`.
 //!
 //! A mount that fails is a warning: a container without it is of more use
 //! than none.
@@ -118,10 +119,12 @@ pub fn mount_early() {
 }
 
 /// What a container expects, relative to its own root so that links of the
-/// image lead where the image means.
-pub fn mount_container() {
+/// image lead where the image means. What `volumes` will cover is left out.
+pub fn mount_container(volumes: &[guest_protocol::Mount]) {
     for mount in CONTAINER {
-        mount.mount();
+        if !volumes.iter().any(|volume| volume.target == mount.target) {
+            mount.mount();
+        }
     }
     for (to, link) in DEV_LINKS {
         match symlink(to, link) {

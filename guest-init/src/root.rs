@@ -1,18 +1,21 @@
 //! Assembles the container's root: image layers, an overlay above, and the switch to it.
 //!
+//! What takes the changes may be a disk that a guest had before: then its
+//! changes are there again, and only the overlay's scratch space starts anew.
+//!
 //! Paths of the initramfs are used before the switch; afterwards they are out
 //! of reach, and so are the layers' own mounts.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown, chroot};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use guest_protocol::Upper;
+use guest_protocol::{OnError, Upper};
 use nix::mount::{MsFlags, mount};
 
-use crate::error::{Attempt, BootError, Result};
+use crate::disks::Disks;
+use crate::error::{Attempt, Result};
 
-const BLOCK_DEVICES: &str = "/sys/block";
 const LAYERS: &str = "/mnt/layers";
 const UPPER: &str = "/mnt/upper";
 const NEW_ROOT: &str = "/mnt/root";
@@ -20,7 +23,7 @@ const NEW_ROOT: &str = "/mnt/root";
 /// Mounts the layers with these serial numbers, the first on top, and an
 /// overlay over them whose root has mode and owner of the top layer's.
 pub fn assemble(serials: &[String], upper: &Upper) -> Result<()> {
-    let disks = Disks::find(Path::new(BLOCK_DEVICES))?;
+    let disks = Disks::find()?;
     let mut lower = String::new();
     for (index, serial) in serials.iter().enumerate() {
         let device = disks.by_serial(serial)?;
@@ -42,11 +45,8 @@ pub fn assemble(serials: &[String], upper: &Upper) -> Result<()> {
         }
         lower.push_str(&target);
     }
-    mount_upper(upper)?;
-    let (upper_dir, work_dir) = (format!("{UPPER}/upper"), format!("{UPPER}/work"));
-    make_dir(&upper_dir)?;
-    make_dir(&work_dir)?;
-    copy_mode_and_owner(&format!("{LAYERS}/0"), &upper_dir)?;
+    mount_upper(upper, &disks)?;
+    let (upper_dir, work_dir) = prepare_upper(UPPER, &format!("{LAYERS}/0"))?;
     make_dir(NEW_ROOT)?;
     let options = format!("lowerdir={lower},upperdir={upper_dir},workdir={work_dir}");
     mount(
@@ -70,9 +70,15 @@ pub fn switch() -> Result<()> {
     std::env::set_current_dir("/").attempt("/")
 }
 
-fn mount_upper(upper: &Upper) -> Result<()> {
+fn mount_upper(upper: &Upper, disks: &Disks) -> Result<()> {
     make_dir(UPPER)?;
-    let Upper::Tmpfs { size } = upper;
+    let size = match upper {
+        Upper::Tmpfs { size } => size,
+        Upper::Disk { serial } => {
+            let errors = OnError::RemountReadOnly;
+            return disks.mount_ext4(serial, UPPER, MsFlags::empty(), errors);
+        }
+    };
     let options = match size {
         Some(bytes) => format!("mode=0755,size={bytes}"),
         None => "mode=0755".to_owned(),
@@ -85,6 +91,24 @@ fn mount_upper(upper: &Upper) -> Result<()> {
         Some(options.as_str()),
     )
     .attempt("mount the overlay's tmpfs")
+}
+
+/// Makes ready what the overlay needs in `above`: the folder of changes, which
+/// when it is new gets mode and owner of `top`, and an empty scratch folder.
+fn prepare_upper(above: &str, top: &str) -> Result<(String, String)> {
+    let (upper, work) = (format!("{above}/upper"), format!("{above}/work"));
+    if !Path::new(&upper).exists() {
+        // Under another name until it is right, for the sake of a next start.
+        let new = format!("{above}/upper.new");
+        make_dir(&new)?;
+        copy_mode_and_owner(top, &new)?;
+        fs::rename(&new, &upper).attempt(&upper)?;
+    }
+    if Path::new(&work).exists() {
+        fs::remove_dir_all(&work).attempt(&work)?;
+    }
+    make_dir(&work)?;
+    Ok((upper, work))
 }
 
 fn make_dir(path: &str) -> Result<()> {
@@ -102,85 +126,51 @@ fn copy_mode_and_owner(from: &str, to: &str) -> Result<()> {
     fs::set_permissions(to, mode).attempt(to)
 }
 
-/// The virtio block devices by serial number.
-struct Disks(Vec<(String, PathBuf)>);
-
-impl Disks {
-    /// Looks through a folder such as `/sys/block`.
-    fn find(block: &Path) -> Result<Self> {
-        let mut disks = Vec::new();
-        for entry in fs::read_dir(block).attempt(block.display())? {
-            let entry = entry.attempt(block.display())?;
-            if !entry.file_name().as_encoded_bytes().starts_with(b"vd") {
-                continue;
-            }
-            // A disk without a serial number is not ours.
-            if let Ok(serial) = fs::read_to_string(entry.path().join("serial")) {
-                disks.push((
-                    serial.trim_end().to_owned(),
-                    Path::new("/dev").join(entry.file_name()),
-                ));
-            }
-        }
-        Ok(Self(disks))
-    }
-
-    fn by_serial(&self, serial: &str) -> Result<&Path> {
-        match self.0.iter().find(|(of, _)| of == serial) {
-            Some((_, device)) => Ok(device),
-            None => {
-                let found: Vec<_> = self.0.iter().map(|(serial, _)| serial.as_str()).collect();
-                let found = if found.is_empty() {
-                    "none".into()
-                } else {
-                    found.join(", ")
-                };
-                Err(BootError::new(format!(
-                    "no disk with serial {serial} (found: {found})"
-                )))
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
-    fn sys_block(disks: &[(&str, Option<&str>)]) -> tempfile::TempDir {
+    fn mode(path: &str) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn changes_outlive_a_start_and_scratch_space_does_not() {
         let dir = tempfile::tempdir().unwrap();
-        for (name, serial) in disks {
-            fs::create_dir(dir.path().join(name)).unwrap();
-            if let Some(serial) = serial {
-                fs::write(dir.path().join(name).join("serial"), serial).unwrap();
-            }
-        }
-        dir
-    }
+        let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+        let (above, top) = (path("above"), path("top"));
+        make_dir(&above).unwrap();
+        make_dir(&top).unwrap();
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o1751)).unwrap();
 
-    #[test]
-    fn layers_are_found_by_serial_whatever_the_order_of_disks() {
-        let disks = [
-            ("vda", Some("rootfs-1")),
-            ("vdb", Some("rootfs-0\n")),
-            ("vdc", None),
-        ];
-        let block = sys_block(&disks);
-        let disks = Disks::find(block.path()).unwrap();
-        assert_eq!(disks.by_serial("rootfs-0").unwrap(), Path::new("/dev/vdb"));
-        assert_eq!(disks.by_serial("rootfs-1").unwrap(), Path::new("/dev/vda"));
-    }
+        let (upper, work) = prepare_upper(&above, &top).unwrap();
+        assert_eq!(mode(&upper), 0o1751);
+        fs::write(format!("{upper}/kept"), "").unwrap();
+        fs::set_permissions(&upper, fs::Permissions::from_mode(0o700)).unwrap();
+        make_dir(&format!("{work}/work/left")).unwrap();
+        symlink("/nowhere", format!("{work}/link")).unwrap();
 
-    #[test]
-    fn missing_layer_is_an_error_that_lists_what_is_there() {
-        let block = sys_block(&[("vda", Some("data")), ("loop0", Some("rootfs-0"))]);
-        let error = Disks::find(block.path())
-            .unwrap()
-            .by_serial("rootfs-0")
-            .unwrap_err();
         assert_eq!(
-            error.to_string(),
-            "no disk with serial rootfs-0 (found: data)"
+            prepare_upper(&above, &top).unwrap(),
+            (upper.clone(), work.clone())
         );
+        assert_eq!(mode(&upper), 0o700, "the container changed it");
+        assert!(Path::new(&upper).join("kept").exists());
+        assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn first_start_that_was_cut_short_is_made_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let above = dir.path().to_str().unwrap();
+        make_dir(&format!("{above}/upper.new")).unwrap();
+        let top = format!("{above}/top");
+        make_dir(&top).unwrap();
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o711)).unwrap();
+        let (upper, _) = prepare_upper(above, &top).unwrap();
+        assert_eq!(mode(&upper), 0o711);
+        assert!(!Path::new(above).join("upper.new").exists());
     }
 }

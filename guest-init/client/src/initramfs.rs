@@ -177,6 +177,7 @@ mod tests {
             hostname: "golem".into(),
             layers: vec!["rootfs-0".into()],
             upper: Upper::Tmpfs { size: None },
+            mounts: Vec::new(),
             modules: vec!["a.ko".into()],
         };
         let mut archive = base(b"ELF..", &[("a.ko", b"module")]);

@@ -10,6 +10,7 @@ use crate::limits::{
     MAX_BOOT_CONFIG, MAX_HOSTNAME, MAX_LAYERS, MAX_MODULE_NAME, MAX_MODULES, MAX_SERIAL,
 };
 use crate::message::{Message, check_len, check_text, decode_versioned, encode_versioned};
+use crate::mount::{self, Mount, Upper};
 
 /// Where the encoded configuration lies in the initramfs.
 pub const BOOT_CONFIG_PATH: &str = "/shem/boot";
@@ -27,18 +28,11 @@ pub struct BootConfig {
     pub layers: Vec<String>,
     /// What takes the changes above the layers.
     pub upper: Upper,
+    /// What is mounted in it, in any order: at most [`MAX_MOUNTS`](crate::MAX_MOUNTS), each with a
+    /// target of its own.
+    pub mounts: Vec<Mount>,
     /// File names in [`MODULES_DIR`], in the order in which they load.
     pub modules: Vec<String>,
-}
-
-/// What takes the changes above the image layers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Upper {
-    /// Guest memory, lost when the guest stops.
-    Tmpfs {
-        /// Size limit in bytes; `None` is the kernel's, half of the RAM.
-        size: Option<u64>,
-    },
 }
 
 impl BootConfig {
@@ -70,12 +64,13 @@ impl Message for BootConfig {
             return Err(MessageError::Invalid { what: "host name" });
         }
         check_len("number of layers", self.layers.len(), MAX_LAYERS)?;
-        if self.layers.is_empty() || self.layers.iter().any(String::is_empty) {
+        if self.layers.is_empty() {
             return Err(MessageError::Invalid { what: "layer list" });
         }
         for serial in &self.layers {
-            check_text("layer serial", serial.as_bytes(), MAX_SERIAL)?;
+            mount::check_name("layer serial", serial, MAX_SERIAL)?;
         }
+        mount::check(&self.layers, &self.upper, &self.mounts)?;
         check_len("number of modules", self.modules.len(), MAX_MODULES)?;
         for name in &self.modules {
             check_text("module name", name.as_bytes(), MAX_MODULE_NAME)?;

@@ -24,9 +24,10 @@ mod error;
 mod frame;
 mod limits;
 mod message;
+mod mount;
 mod process;
 
-pub use boot::{BOOT_CONFIG_PATH, BootConfig, MODULES_DIR, Upper};
+pub use boot::{BOOT_CONFIG_PATH, BootConfig, MODULES_DIR};
 pub use control::{Answer, BootTimes, FromAgent, Hello, HostEntry, Request, RequestBody};
 pub use error::{Failure, FrameError, MessageError};
 pub use frame::{
@@ -34,6 +35,7 @@ pub use frame::{
 };
 pub use limits::*;
 pub use message::{Message, decode, encode};
+pub use mount::{Mount, MountSource, OnError, Upper};
 pub use process::{
     Done, Exec, ExecFailure, ExecFailureKind, Exit, ExitStatus, FileKind, FileMessage, FileRequest,
     FileStat, FileWrite, Open, ProcessMessage, ProcessRequest, Tty, WindowSize,
@@ -41,7 +43,7 @@ pub use process::{
 
 /// Version of everything in this crate. It changes whenever an encoding does:
 /// both sides come from one release, so there is no negotiation.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// vsock port on the host that the agent connects to when it is ready.
 pub const CONTROL_PORT: u32 = 1024;

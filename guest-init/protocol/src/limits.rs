@@ -37,6 +37,10 @@ pub const MAX_TEXT: usize = 1024;
 pub const MAX_LAYERS: usize = 64;
 /// Serial number of a block device (VIRTIO 1.2, section 5.2.6).
 pub const MAX_SERIAL: usize = 20;
+/// Number of mounts beside the root.
+pub const MAX_MOUNTS: usize = 64;
+/// Tag of a shared folder (VIRTIO 1.2, section 5.11.4).
+pub const MAX_TAG: usize = 36;
 /// Number of kernel modules.
 pub const MAX_MODULES: usize = 512;
 /// File name of a kernel module.

@@ -8,8 +8,9 @@ use std::os::unix::ffi::OsStringExt;
 use guest_protocol::{
     Answer, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage, FileRequest,
     FileStat, FrameError, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG, MAX_HOSTNAME,
-    MAX_LAYERS, MAX_REQUEST, Message, MessageError, Open, ProcessMessage, ProcessRequest, Request,
-    RequestBody, Tty, Upper, VERSION, WindowSize, decode, encode, write_message,
+    MAX_LAYERS, MAX_MOUNTS, MAX_PATH, MAX_REQUEST, Message, MessageError, Mount, MountSource,
+    OnError, Open, ProcessMessage, ProcessRequest, Request, RequestBody, Tty, Upper, VERSION,
+    WindowSize, decode, encode, write_message,
 };
 use proptest::prelude::*;
 
@@ -56,15 +57,67 @@ fn boot_config() -> impl Strategy<Value = BootConfig> {
     (
         "[a-z0-9-]{1,64}",
         prop::collection::vec("[a-z0-9-]{1,20}", 1..5),
-        prop::option::of(any::<u64>()),
+        upper(),
+        prop::collection::vec((prop::collection::vec("[a-z ]{1,9}", 1..4), mount()), 0..5),
         prop::collection::vec("[a-z_]{1,20}[.]ko", 0..5),
     )
-        .prop_map(|(hostname, layers, size, modules)| BootConfig {
+        .prop_map(|(hostname, layers, upper, mounts, modules)| BootConfig {
             hostname,
             layers,
-            upper: Upper::Tmpfs { size },
+            upper,
+            // Numbers make targets and serials differ.
+            mounts: (0..)
+                .zip(mounts)
+                .map(|(index, (names, (mut source, read_only)))| {
+                    if let MountSource::Disk { serial, .. } = &mut source {
+                        *serial = format!("{serial}_{index}");
+                    }
+                    let target = format!("/{index}/{}", names.join("/"));
+                    let source = if read_only { unfilled(source) } else { source };
+                    Mount {
+                        target,
+                        source,
+                        read_only,
+                    }
+                })
+                .collect(),
             modules,
         })
+}
+
+fn upper() -> impl Strategy<Value = Upper> {
+    prop_oneof![
+        prop::option::of(1..=u64::MAX).prop_map(|size| Upper::Tmpfs { size }),
+        "[A-Z]{1,20}".prop_map(|serial| Upper::Disk { serial }),
+    ]
+}
+
+fn mount() -> impl Strategy<Value = (MountSource, bool)> {
+    let errors = prop_oneof![
+        Just(OnError::Continue),
+        Just(OnError::RemountReadOnly),
+        Just(OnError::Panic),
+    ];
+    let source = prop_oneof![
+        ("[a-z/.]{1,36}", any::<bool>()).prop_map(|(tag, fill)| MountSource::Share { tag, fill }),
+        ("[a-z]{1,18}", errors, any::<bool>()).prop_map(|(serial, errors, fill)| {
+            MountSource::Disk {
+                serial,
+                errors,
+                fill,
+            }
+        }),
+        (prop::option::of(1..=u64::MAX), 0..=0o7777_u32)
+            .prop_map(|(size, mode)| MountSource::Tmpfs { size, mode }),
+    ];
+    (source, any::<bool>())
+}
+
+fn unfilled(mut source: MountSource) -> MountSource {
+    if let MountSource::Share { fill, .. } | MountSource::Disk { fill, .. } = &mut source {
+        *fill = false;
+    }
+    source
 }
 
 fn hello() -> Hello {
@@ -319,14 +372,19 @@ fn stranger_is_told_from_another_version() {
     }
 }
 
-#[test]
-fn boot_config_that_cannot_boot_is_refused() {
-    let good = BootConfig {
+fn good_boot_config() -> BootConfig {
+    BootConfig {
         hostname: "h".into(),
         layers: vec!["rootfs-0".into()],
         upper: Upper::Tmpfs { size: None },
+        mounts: vec![],
         modules: vec![],
-    };
+    }
+}
+
+#[test]
+fn boot_config_that_cannot_boot_is_refused() {
+    let good = good_boot_config();
     assert!(good.encode().is_ok());
     let bad = [
         BootConfig {
@@ -350,6 +408,20 @@ fn boot_config_that_cannot_boot_is_refused() {
             ..good.clone()
         },
         BootConfig {
+            upper: Upper::Tmpfs { size: Some(0) },
+            ..good.clone()
+        },
+        BootConfig {
+            upper: Upper::Disk { serial: "".into() },
+            ..good.clone()
+        },
+        BootConfig {
+            upper: Upper::Disk {
+                serial: "rootfs-0".into(),
+            },
+            ..good.clone()
+        },
+        BootConfig {
             modules: vec!["../x.ko".into()],
             ..good
         },
@@ -357,4 +429,126 @@ fn boot_config_that_cannot_boot_is_refused() {
     for config in bad {
         assert!(config.encode().is_err(), "{config:?}");
     }
+}
+
+fn mount_at(target: &str, source: MountSource) -> Mount {
+    Mount {
+        target: target.into(),
+        source,
+        read_only: false,
+    }
+}
+
+fn disk(serial: &str) -> MountSource {
+    MountSource::Disk {
+        serial: serial.into(),
+        errors: OnError::Panic,
+        fill: true,
+    }
+}
+
+fn share(tag: &str) -> MountSource {
+    MountSource::Share {
+        tag: tag.into(),
+        fill: true,
+    }
+}
+
+fn with_mounts(mounts: Vec<Mount>) -> Result<Vec<u8>, MessageError> {
+    BootConfig {
+        mounts,
+        ..good_boot_config()
+    }
+    .encode()
+}
+
+#[test]
+fn mounts_within_the_limits_are_taken() {
+    let longest = format!("/{}", "x".repeat(MAX_PATH - 1));
+    with_mounts(vec![
+        mount_at("/data", disk("exactly-20-character")),
+        mount_at("/data/in data/..x", share(&"t".repeat(36))),
+        mount_at(&longest, share(&"t".repeat(36))),
+        mount_at(
+            "/dev/shm",
+            MountSource::Tmpfs {
+                size: Some(1),
+                mode: 0o7777,
+            },
+        ),
+    ])
+    .unwrap();
+    let many = |count| {
+        (0..count)
+            .map(|n| mount_at(&format!("/m{n}"), share("t")))
+            .collect()
+    };
+    with_mounts(many(MAX_MOUNTS)).unwrap();
+    assert!(with_mounts(many(MAX_MOUNTS + 1)).is_err());
+}
+
+#[test]
+fn mount_outside_of_the_container_or_on_its_foundations_is_refused() {
+    for target in [
+        "",
+        "data",
+        "/",
+        "//data",
+        "/data/",
+        "/data//x",
+        "/./data",
+        "/data/../..",
+        "/..",
+        "/a\0b",
+        "/proc",
+        "/sys",
+        "/dev",
+    ] {
+        let result = with_mounts(vec![mount_at(target, share("t"))]);
+        assert!(
+            matches!(result, Err(MessageError::Invalid { .. })),
+            "{target:?}"
+        );
+    }
+    let too_long = format!("/{}", "x".repeat(MAX_PATH));
+    assert!(with_mounts(vec![mount_at(&too_long, share("t"))]).is_err());
+}
+
+#[test]
+fn mount_sources_that_cannot_be_meant_are_refused() {
+    let tmpfs = |size, mode| MountSource::Tmpfs { size, mode };
+    for source in [
+        disk(""),
+        disk("serial-of-21-bytes-xx"),
+        disk("rootfs-0"),
+        share(""),
+        share(&"t".repeat(37)),
+        share("a\0b"),
+        tmpfs(Some(0), 0o755),
+        tmpfs(None, 0o10000),
+    ] {
+        let result = with_mounts(vec![mount_at("/data", source.clone())]);
+        assert!(result.is_err(), "{source:?}");
+    }
+    for source in [disk("d"), share("t")] {
+        let mut mount = mount_at("/data", source);
+        mount.read_only = true;
+        assert!(with_mounts(vec![mount.clone()]).is_err(), "{mount:?}");
+        mount.source = unfilled(mount.source);
+        with_mounts(vec![mount]).unwrap();
+    }
+}
+
+#[test]
+fn two_mounts_of_one_target_or_one_disk_are_refused() {
+    let same_target = vec![mount_at("/a", share("t")), mount_at("/a", share("u"))];
+    assert!(with_mounts(same_target).is_err());
+    let same_disk = vec![mount_at("/a", disk("d")), mount_at("/b", disk("d"))];
+    assert!(with_mounts(same_disk).is_err());
+    let upper = BootConfig {
+        upper: Upper::Disk { serial: "d".into() },
+        mounts: vec![mount_at("/a", disk("d"))],
+        ..good_boot_config()
+    };
+    assert!(upper.encode().is_err());
 }

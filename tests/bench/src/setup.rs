@@ -36,6 +36,7 @@ impl Setup {
             hostname: DEFAULT_HOSTNAME.into(),
             layers: vec!["layer0".into()],
             upper: Upper::Tmpfs { size: None },
+            mounts: Vec::new(),
             modules: Vec::new(),
         };
         let init = store.guest_init()?;

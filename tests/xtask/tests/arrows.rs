@@ -87,12 +87,13 @@ fn only_the_machine_knows_devices_and_kvm() {
 }
 
 #[test]
-fn what_runs_in_the_guest_knows_the_protocol_only() {
+fn what_runs_in_the_guest_knows_the_protocol_and_the_formatter_only() {
     assert_eq!(
         ours("guest_init"),
-        BTreeSet::from(["guest_protocol".into()])
+        BTreeSet::from(["guest_protocol".into(), "mkfs_ext4".into()])
     );
     assert!(ours("guest_protocol").is_empty());
+    assert!(ours("mkfs_ext4").is_empty());
     assert_eq!(
         ours("guest_client"),
         BTreeSet::from(["guest_protocol".into()])

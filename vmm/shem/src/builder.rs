@@ -181,6 +181,7 @@ impl VmBuilder {
             hostname: self.hostname,
             layers: serials.clone(),
             upper: Upper::Tmpfs { size: None },
+            mounts: Vec::new(),
             modules: self
                 .kernel
                 .modules()
