@@ -5,7 +5,7 @@ use std::any::Any;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::{BusDevice, VirtioDevice};
+use crate::{BusDevice, Threads, VirtioDevice};
 
 /// A device as the machine's owner asks for it.
 pub struct DeviceSpec {
@@ -28,6 +28,10 @@ pub struct DeviceEnv {
     /// Interrupt of a device at a fixed place ([`NewDevice::Serial`]): writing
     /// raises the line that the machine reserved for it. Edge-triggered.
     pub line: EventFd,
+    /// For threads that have to start with the device: those of an
+    /// [`Activation`](crate::Activation) inherit the confinement of a vCPU, so
+    /// that they can never open a file.
+    pub threads: Threads,
 }
 
 /// Makes devices of one driver. The machine's registry is a list of these.

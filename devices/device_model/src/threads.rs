@@ -13,6 +13,9 @@ pub enum ThreadKind {
     EventLoop,
     /// Reads and writes disk image files for one virtqueue.
     BlockIo,
+    /// Serves files of the host to the guest, for one virtqueue of a file
+    /// system device.
+    FileServer,
 }
 
 type EnterFn = dyn Fn(ThreadKind) -> io::Result<()> + Send + Sync;

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use device_model::Threads;
 use serde_json::json;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
 
@@ -44,6 +45,7 @@ fn env() -> DeviceEnv {
     DeviceEnv {
         vcpus: 1,
         line: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+        threads: Threads::new(|_| Ok(())),
     }
 }
 

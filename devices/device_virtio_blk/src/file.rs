@@ -3,23 +3,18 @@
 //! Opened once, by a name that the machine's owner chose; the guest has no way
 //! to name anything. No locking against other users of the file.
 
-// UNSAFETY: preadv and pwritev between the file and guest memory, which has no
-// safe slices because the guest writes to it at the same time.
-#![expect(unsafe_code, reason = "vectored reads and writes of guest memory")]
-
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use device_model::guest_io::{self, Moved};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::backend::{BlockBackend, Slice};
-
-/// Most pieces that Linux takes in one vectored call (`UIO_MAXIOV`).
-const MAX_PIECES: usize = 1024;
+use crate::request::length;
 
 /// Bytes of zeros written at a time where the file system cannot make zeros itself.
 const ZEROES: usize = 64 << 10;
@@ -167,21 +162,11 @@ impl BlockBackend for FileBackend {
     }
 
     fn read_at(&self, to: &[Slice<'_>], offset: u64) -> io::Result<()> {
-        let file = self.file.as_raw_fd();
-        transfer(to, offset, |pieces, count, offset| {
-            // SAFETY: `transfer` passes `count` pieces of mapped guest memory.
-            // It is volatile memory: no reference to it exists anywhere.
-            unsafe { libc::preadv(file, pieces, count, offset) }
-        })
+        in_full(to, guest_io::read_at(self.file.as_fd(), to, offset))
     }
 
     fn write_at(&self, from: &[Slice<'_>], offset: u64) -> io::Result<()> {
-        let file = self.file.as_raw_fd();
-        transfer(from, offset, |pieces, count, offset| {
-            // SAFETY: `transfer` passes `count` pieces of mapped guest memory,
-            // which the call only reads.
-            unsafe { libc::pwritev(file, pieces, count, offset) }
-        })
+        in_full(from, guest_io::write_at(self.file.as_fd(), from, offset))
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -209,53 +194,13 @@ impl BlockBackend for FileBackend {
     }
 }
 
-/// Calls `once` with what is left of `slices` and the offset of that in the
-/// file until nothing is left. Goes on after an interruption and a short count.
-fn transfer(
-    slices: &[Slice<'_>],
-    mut offset: u64,
-    once: impl Fn(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
-) -> io::Result<()> {
-    let mut pieces: Vec<libc::iovec> = slices
-        .iter()
-        .map(|slice| libc::iovec {
-            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-            iov_len: slice.len(),
-        })
-        .collect();
-    let mut left = pieces.as_mut_slice();
-    loop {
-        // Also empty slices, which would look like the end of the file.
-        let done = left.iter().take_while(|piece| piece.iov_len == 0).count();
-        left = &mut left[done..];
-        if left.is_empty() {
-            return Ok(());
-        }
-        let at = libc::off_t::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let count = left.len().min(MAX_PIECES);
-        let moved = match once(left.as_ptr(), count as libc::c_int, at) {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            moved if moved > 0 => moved as usize,
-            _ => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::Interrupted => continue,
-                error => return Err(error),
-            },
-        };
-        offset += moved as u64;
-        advance(left, moved);
-    }
-}
-
-/// Takes the first `moved` bytes off `pieces`, leaving emptied ones in place.
-fn advance(pieces: &mut [libc::iovec], mut moved: usize) {
-    for piece in pieces {
-        let step = moved.min(piece.iov_len);
-        piece.iov_base = piece.iov_base.cast::<u8>().wrapping_add(step).cast();
-        piece.iov_len -= step;
-        moved -= step;
-        if moved == 0 {
-            return;
-        }
+/// A disk has no less than it was asked for: the file must have shrunk.
+fn in_full(slices: &[Slice<'_>], moved: Moved) -> io::Result<()> {
+    moved.end?;
+    if moved.bytes as u64 == length(slices) {
+        Ok(())
+    } else {
+        Err(io::ErrorKind::UnexpectedEof.into())
     }
 }
 

@@ -2,15 +2,36 @@
 //! process by a FUSE server of its own. VIRTIO 1.2 section 5.11.
 //!
 //! ```text
-//! factory ─▶ device ──activate──▶ queue (a thread each) ─▶ server ─▶ FileSystem ◀─ host
-//!                                    wire (FUSE's structures) ◀┘
+//! factory ─▶ device ──activate──▶ worker (a thread for each queue) ─▶ queue ─▶ chain
+//!                                                                      │
+//!                        FileSystem ◀─ server (checks, one operation) ◀┘
+//!                                         └─ wire (FUSE's structures), waiters (locks)
 //! ```
+//!
+//! What the files are is behind [`FileSystem`]; nothing here opens one. Driver
+//! `virtio-fs`; its options are described at [`Factory`].
 
+mod cache;
+mod chain;
+mod device;
+mod factory;
 mod fs;
 mod memory;
+mod queue;
+mod server;
+#[cfg(test)]
+mod tests;
+mod warnings;
+mod wire;
+mod worker;
 
+pub use cache::{Cache, UnknownCache};
+pub use device::{FileSystemDevice, Tag, TagError};
+pub use factory::Factory;
 pub use fs::{
     Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, Name, Node,
     OpenFlags, Owner, SetAttr, SetTime, StatFs, Time,
 };
 pub use memory::Memory;
+pub use queue::QueueServer;
+pub use server::{Server, ServerOptions};

@@ -6,7 +6,12 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const DEVICES: [&str; 3] = ["device_serial", "device_virtio_blk", "device_virtio_vsock"];
+const DEVICES: [&str; 4] = [
+    "device_serial",
+    "device_virtio_blk",
+    "device_virtio_fs",
+    "device_virtio_vsock",
+];
 /// Package name to the names of what it is built with, without dev-dependencies.
 fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());

@@ -111,6 +111,7 @@ pub fn enter_thread(mode: SeccompMode, kind: ThreadKind) -> io::Result<()> {
         ThreadKind::Vcpu => tables::VCPU,
         ThreadKind::EventLoop => tables::EVENT_LOOP,
         ThreadKind::BlockIo => tables::BLOCK_IO,
+        ThreadKind::FileServer => tables::FILE_SERVER,
     };
     no_new_privs()
         .and_then(|()| capabilities::drop_all())

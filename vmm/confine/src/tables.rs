@@ -78,6 +78,13 @@ pub(crate) const BLOCK_IO: Table = Table {
     refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
 };
 
+/// A thread that serves files of the host for one virtqueue, and those that it
+/// starts to wait for a lock, which inherit this filter.
+pub(crate) const FILE_SERVER: Table = Table {
+    allowed: &[EVERY_THREAD, NEW_THREADS, EVENTS, DISKS, LOCK_WAITS],
+    refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
+};
+
 /// Any arguments.
 const fn any(call: i64) -> Allow {
     Allow { call, when: &[] }
@@ -229,6 +236,13 @@ const EVENTS: &[Allow] = &[
     any(SYS_timerfd_create),
     any(SYS_timerfd_settime),
     any(SYS_timerfd_gettime),
+];
+
+/// Waits for file locks that another thread can end.
+#[rustfmt::skip]
+const LOCK_WAITS: &[Allow] = &[
+    any(SYS_flock),        // the locks that fcntl does not take
+    any(SYS_rt_sigaction), // a handler that does nothing for the signal that ends a wait
 ];
 
 /// Disk images that are open.

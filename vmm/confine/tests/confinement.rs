@@ -51,6 +51,7 @@ fn confined(mode: SeccompMode, kind: ThreadKind, body: impl FnOnce() + Send + 's
         ThreadKind::Vcpu => "vcpu0",
         ThreadKind::EventLoop => "events",
         ThreadKind::BlockIo => "blk0-q0",
+        ThreadKind::FileServer => "fs0-q0",
     };
     let threads = Threads::new(move |kind| enter_thread(mode, kind));
     let handle = threads.spawn(name.to_owned(), kind, body).unwrap();
@@ -243,7 +244,12 @@ fn panic_with_a_backtrace_on_a_confined_thread_is_only_a_panic() {
             }));
             enter_process(SeccompMode::Kill).unwrap();
             let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind));
-            for kind in [ThreadKind::Vcpu, ThreadKind::EventLoop, ThreadKind::BlockIo] {
+            for kind in [
+                ThreadKind::Vcpu,
+                ThreadKind::EventLoop,
+                ThreadKind::BlockIo,
+                ThreadKind::FileServer,
+            ] {
                 let handle = threads
                     .spawn("panics".to_owned(), kind, || panic!("on purpose"))
                     .unwrap();

@@ -414,6 +414,7 @@ impl<'a> Board<'a> {
         let env = DeviceEnv {
             vcpus: self.vcpus,
             line: serial_line,
+            threads: self.threads.clone(),
         };
         match registry::create(spec, &env)? {
             NewDevice::Serial(device) => {

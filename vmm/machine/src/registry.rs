@@ -8,6 +8,7 @@ pub const CONSOLE: &str = "serial";
 static BUILT_IN: &[&dyn DeviceFactory] = &[
     &device_serial::Factory,
     &device_virtio_blk::Factory,
+    &device_virtio_fs::Factory,
     &device_virtio_vsock::Factory,
 ];
 

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, VirtioDevice};
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, Threads, VirtioDevice};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -28,6 +28,7 @@ fn create(options: Value) -> anyhow::Result<Box<dyn VirtioDevice>> {
     let env = DeviceEnv {
         vcpus: 1,
         line: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+        threads: Threads::new(|_| Ok(())),
     };
     match Factory.create(spec, &env)? {
         NewDevice::Virtio(device) => Ok(device),

@@ -32,6 +32,7 @@ fn create(
     let env = DeviceEnv {
         vcpus: 1,
         line: EventFd::new(EFD_NONBLOCK).unwrap(),
+        threads: Threads::new(|_| Ok(())),
     };
     match Factory.create(spec, &env)? {
         NewDevice::Virtio(device) => Ok(device),

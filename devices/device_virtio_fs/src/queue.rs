@@ -1,0 +1,217 @@
+//! Serves one virtqueue: takes its chains in order, one at a time, on a thread
+//! that may block on storage, and gives back late the ones that wait for a lock.
+//!
+//! VIRTIO 1.2 sections 2.7 and 5.11.6. Knows nothing about what a request means.
+
+use std::io;
+use std::mem::size_of;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+use device_model::{GuestMemory, Interrupt};
+use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
+use vmm_sys_util::epoll::{Epoll, EpollEvent};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::chain::{Chain, HeaderPlace};
+use crate::fs::Errno;
+use crate::server::{Answer, Completion, LockRequest, Mailbox, Server};
+use crate::wire::OutHeader;
+
+/// A queue, and what its requests go to.
+pub struct QueueServer {
+    index: u16,
+    queue: Queue,
+    memory: GuestMemory,
+    interrupt: Arc<dyn Interrupt>,
+    server: Arc<Server>,
+    mailbox: Mailbox,
+    completions: mpsc::Receiver<Completion>,
+    /// Chains whose replies wait for a lock. At most as many as there may be
+    /// waiting threads.
+    late: Vec<Late>,
+}
+
+/// A chain that the driver gets back when its lock is there.
+struct Late {
+    ticket: u64,
+    head: u16,
+    unique: u64,
+    header: HeaderPlace,
+}
+
+impl QueueServer {
+    /// Serves `queue`, number `index` of the device, with `server`. `wake` is
+    /// written when there is something to do without a kick of the driver's.
+    pub fn new(
+        index: u16,
+        queue: Queue,
+        memory: GuestMemory,
+        interrupt: Arc<dyn Interrupt>,
+        server: Arc<Server>,
+        wake: Arc<EventFd>,
+    ) -> Self {
+        let (sender, completions) = mpsc::channel();
+        QueueServer {
+            index,
+            queue,
+            memory,
+            interrupt,
+            server,
+            mailbox: Mailbox {
+                completions: sender,
+                wake,
+            },
+            completions,
+            late: Vec::new(),
+        }
+    }
+
+    /// The rings and how far they have been served.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// Serves every chain that is available and every wait that is over, and
+    /// returns when there is none, and the driver has been asked to kick for
+    /// the next; or soon after `stop` became true. An error means that the
+    /// driver broke the rings, and that they cannot be served any more.
+    pub fn serve(&mut self, stop: &AtomicBool) -> Result<(), Error> {
+        let memory = self.memory.clone();
+        loop {
+            self.queue.disable_notification(&memory)?;
+            self.finish_waits(&memory)?;
+            while let Some(chain) = self.queue.iter(&memory)?.next() {
+                if stop.load(Ordering::Acquire) {
+                    return Ok(());
+                }
+                let head = chain.head_index();
+                if head >= self.queue.size() {
+                    return Err(Error::InvalidDescriptorIndex);
+                }
+                let used = match Chain::new(&memory, chain) {
+                    Ok(chain) => self.request(&memory, head, chain),
+                    // Nowhere to report to: the driver just gets its buffers back.
+                    Err(_) => {
+                        self.server
+                            .warnings()
+                            .note(format_args!("queue {}: not a request", self.index));
+                        Some(0)
+                    }
+                };
+                if let Some(written) = used {
+                    self.give_back(&memory, head, written)?;
+                }
+            }
+            // True when a chain came after the last look: its kick was suppressed.
+            if !self.queue.enable_notification(&memory)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The number of bytes written to the chain; `None` when it comes back later.
+    fn request(&mut self, memory: &GuestMemory, head: u16, chain: Chain<'_>) -> Option<u32> {
+        let Chain { sent, header, room } = chain;
+        let room = header.is_some().then_some(room);
+        match (self.server.serve(sent, room), header) {
+            (Answer::Reply { unique, outcome }, Some(place)) => {
+                Some(reply(memory, &place, unique, outcome))
+            }
+            (Answer::Waits { unique, lock }, Some(place)) => {
+                self.wait(memory, head, unique, lock, place)
+            }
+            _ => Some(0),
+        }
+    }
+
+    fn wait(
+        &mut self,
+        memory: &GuestMemory,
+        head: u16,
+        unique: u64,
+        lock: LockRequest,
+        header: HeaderPlace,
+    ) -> Option<u32> {
+        let waiters = self.server.waiters();
+        match waiters.start(self.index, unique, lock, &self.mailbox) {
+            Ok(ticket) => {
+                self.late.push(Late {
+                    ticket,
+                    head,
+                    unique,
+                    header,
+                });
+                None
+            }
+            Err(errno) => Some(reply(memory, &header, unique, Err(errno))),
+        }
+    }
+
+    fn finish_waits(&mut self, memory: &GuestMemory) -> Result<(), Error> {
+        while let Ok(Completion { ticket, outcome }) = self.completions.try_recv() {
+            self.server.waiters().finish(ticket);
+            let found = self.late.iter().position(|late| late.ticket == ticket);
+            let Some(late) = found.map(|at| self.late.swap_remove(at)) else {
+                continue;
+            };
+            let written = reply(memory, &late.header, late.unique, outcome.map(|()| 0));
+            self.give_back(memory, late.head, written)?;
+        }
+        Ok(())
+    }
+
+    fn give_back(&mut self, memory: &GuestMemory, head: u16, written: u32) -> Result<(), Error> {
+        self.queue.add_used(memory, head, written)?;
+        // For each request, because the next may take long. A driver that has
+        // not yet answered is not notified again.
+        if self.queue.needs_notification(memory)? {
+            self.interrupt.notify_queue(self.index);
+        }
+        Ok(())
+    }
+
+    /// Serves until `stop`, which is followed by a wake-up. `events` are the
+    /// kicks and the wake-ups. When it returns, no request is under way.
+    pub(crate) fn run(mut self, events: &Epoll, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            if let Err(error) = self.serve(stop) {
+                self.give_up(format_args!("{error}"));
+                break;
+            }
+            match events.wait(-1, &mut [EpollEvent::default(); 2]) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.give_up(format_args!("wait: {error}"));
+                    break;
+                }
+            }
+        }
+        self.server.waiters().end_all(self.index);
+    }
+
+    fn give_up(&self, why: std::fmt::Arguments<'_>) {
+        self.server
+            .warnings()
+            .note(format_args!("queue {}: {why}", self.index));
+        self.interrupt.needs_reset();
+    }
+}
+
+/// Writes the header of a reply and says how long the reply is.
+fn reply(
+    memory: &GuestMemory,
+    place: &HeaderPlace,
+    unique: u64,
+    outcome: Result<usize, Errno>,
+) -> u32 {
+    let (bytes, error) = match outcome {
+        Ok(bytes) => (bytes, 0),
+        Err(errno) => (0, -errno.raw_os_error()),
+    };
+    // A reply is at most as long as the longest transfer.
+    let len = (size_of::<OutHeader>() + bytes) as u32;
+    place.put(memory, OutHeader { len, error, unique });
+    len
+}
