@@ -29,14 +29,26 @@ impl<'m> Memory<'m> {
     /// Fills the memory from `file` at `offset`, without a copy in between.
     /// Returns the bytes read: fewer than asked for at the end of the file.
     pub fn read_from(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        let _ = (file, offset);
-        todo!("preadv until full, end of file, or error after some")
+        let mut bytes = vec![0; self.len()];
+        let read = rustix::io::pread(file, &mut bytes, offset)?;
+        let mut rest = bytes.get(..read).unwrap_or_default();
+        for piece in &self.pieces {
+            let (now, later) = rest.split_at(rest.len().min(piece.len()));
+            piece.copy_from(now);
+            rest = later;
+        }
+        Ok(read)
     }
 
     /// Stores the memory in `file` at `offset`, or at the file's end when it
     /// was opened with `O_APPEND`. Returns the bytes written.
     pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> io::Result<usize> {
-        let _ = (file, offset);
-        todo!("pwritev until empty, or error after some")
+        let mut bytes = Vec::with_capacity(self.len());
+        for piece in &self.pieces {
+            let mut copy = vec![0; piece.len()];
+            piece.copy_to(&mut copy[..]);
+            bytes.extend(copy);
+        }
+        Ok(rustix::io::pwrite(file, &bytes, offset)?)
     }
 }
