@@ -16,6 +16,7 @@ mod chain;
 mod device;
 mod factory;
 mod fs;
+mod host;
 mod memory;
 mod queue;
 mod server;
@@ -32,6 +33,7 @@ pub use fs::{
     Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, Name, Node,
     OpenFlags, Owner, SetAttr, SetTime, StatFs, Time,
 };
+pub use host::{HostFs, HostFsError, HostFsOptions, MIN_DESCRIPTORS, Ownership, UnknownOwnership};
 pub use memory::Memory;
 pub use queue::QueueServer;
 pub use server::{Server, ServerOptions};

@@ -1,0 +1,131 @@
+//! What the guest has open: files and folders by number, within a limit. A
+//! number is never used twice.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use rustix::io::Errno;
+
+use super::dirs::Cursor;
+use crate::fs::{Handle, Node};
+
+/// An open regular file.
+pub(super) struct OpenFile {
+    node: Node,
+    fd: OwnedFd,
+}
+
+/// An open folder, and how far it has been read.
+pub(super) struct OpenFolder {
+    pub(super) node: Node,
+    fd: OwnedFd,
+    pub(super) cursor: Mutex<Cursor>,
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl AsFd for OpenFolder {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// The table. What a call uses stays open until it returns, whoever closes it.
+pub(super) struct Handles {
+    /// Most of them at a time, give or take the calls that are under way.
+    limit: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<Handle, Open>,
+    next: u64,
+}
+
+enum Open {
+    File(Arc<OpenFile>),
+    Folder(Arc<OpenFolder>),
+}
+
+impl Handles {
+    pub(super) fn new(limit: usize) -> Self {
+        Handles {
+            limit,
+            state: Mutex::default(),
+        }
+    }
+
+    /// `ENFILE` if there is no room for one more: to be asked before something is made.
+    pub(super) fn room(&self) -> Result<(), Errno> {
+        if self.state().open.len() < self.limit {
+            Ok(())
+        } else {
+            Err(Errno::NFILE)
+        }
+    }
+
+    pub(super) fn add_file(&self, node: Node, fd: OwnedFd) -> Handle {
+        self.state()
+            .add(Open::File(Arc::new(OpenFile { node, fd })))
+    }
+
+    pub(super) fn add_folder(&self, node: Node, fd: OwnedFd) -> Handle {
+        self.state().add(Open::Folder(Arc::new(OpenFolder {
+            node,
+            fd,
+            cursor: Mutex::default(),
+        })))
+    }
+
+    /// The open file `handle` of `node`, `EBADF` if it is none.
+    pub(super) fn file(&self, node: Node, handle: Handle) -> Result<Arc<OpenFile>, Errno> {
+        match self.state().open.get(&handle) {
+            Some(Open::File(file)) if file.node == node => Ok(Arc::clone(file)),
+            _ => Err(Errno::BADF),
+        }
+    }
+
+    /// The open folder `handle` of `node`, `EBADF` if it is none.
+    pub(super) fn folder(&self, node: Node, handle: Handle) -> Result<Arc<OpenFolder>, Errno> {
+        match self.state().open.get(&handle) {
+            Some(Open::Folder(folder)) if folder.node == node => Ok(Arc::clone(folder)),
+            _ => Err(Errno::BADF),
+        }
+    }
+
+    pub(super) fn close_file(&self, node: Node, handle: Handle) -> Result<(), Errno> {
+        self.file(node, handle)?;
+        self.state().open.remove(&handle);
+        Ok(())
+    }
+
+    pub(super) fn close_folder(&self, node: Node, handle: Handle) -> Result<(), Errno> {
+        self.folder(node, handle)?;
+        self.state().open.remove(&handle);
+        Ok(())
+    }
+
+    /// Closes everything.
+    pub(super) fn clear(&self) {
+        self.state().open.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock panics")
+    }
+}
+
+impl State {
+    fn add(&mut self, open: Open) -> Handle {
+        let handle = Handle(self.next);
+        self.next += 1;
+        self.open.insert(handle, open);
+        handle
+    }
+}

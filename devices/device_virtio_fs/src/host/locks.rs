@@ -1,0 +1,197 @@
+//! POSIX locks of the guest's processes and `flock`s of its open files, held on
+//! the host, so that other guests and programs of the host meet them.
+//!
+//! The host knows one process. To it each owner in the guest is an open file
+//! description of its own, whose locks conflict with all others'
+//! (`F_OFD_SETLK`, fcntl(2)); it is closed when the owner closes the file.
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use super::HostFs;
+use super::handles::OpenFile;
+use crate::fs::{Lock, LockKind, Node, Owner};
+
+/// The end of all files (`OFFSET_MAX`).
+const OFFSET_MAX: u64 = u64::MAX >> 1;
+
+/// Descriptors of the owners of locks.
+pub(super) struct Locks {
+    /// Most owners at a time, give or take the calls that are under way.
+    limit: usize,
+    owners: Mutex<HashMap<(Node, Owner), Arc<OwnedFd>>>,
+}
+
+impl Locks {
+    pub(super) fn new(limit: usize) -> Self {
+        Locks {
+            limit,
+            owners: Mutex::default(),
+        }
+    }
+
+    /// Gives all locks back.
+    pub(super) fn clear(&self) {
+        self.owners().clear();
+    }
+
+    fn get(&self, node: Node, owner: Owner) -> Option<Arc<OwnedFd>> {
+        self.owners().get(&(node, owner)).cloned()
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<(Node, Owner), Arc<OwnedFd>>> {
+        self.owners.lock().expect("no holder of this lock panics")
+    }
+}
+
+pub(super) fn get(
+    fs: &HostFs,
+    node: Node,
+    file: &OpenFile,
+    owner: Owner,
+    lock: Lock,
+) -> Result<Lock, Errno> {
+    let mut wanted = flock(lock)?;
+    // Without a descriptor the owner has no locks, so all are another's.
+    match fs.locks.get(node, owner) {
+        Some(own) => control(own.as_fd(), FcntlArg::F_OFD_GETLK(&mut wanted))?,
+        None => control(file.as_fd(), FcntlArg::F_OFD_GETLK(&mut wanted))?,
+    }
+    let kind = match i32::from(wanted.l_type) {
+        libc::F_RDLCK => LockKind::Read,
+        libc::F_WRLCK => LockKind::Write,
+        _ => {
+            return Ok(Lock {
+                kind: LockKind::Unlock,
+                ..lock
+            });
+        }
+    };
+    let start = u64::try_from(wanted.l_start).map_err(|_| Errno::IO)?;
+    Ok(Lock {
+        kind,
+        start,
+        end: match u64::try_from(wanted.l_len) {
+            Ok(0) | Err(_) => OFFSET_MAX,
+            Ok(len) => start.saturating_add(len - 1),
+        },
+        // The host tells of a process of its own, if of any.
+        pid: 0,
+    })
+}
+
+pub(super) fn set(
+    fs: &HostFs,
+    node: Node,
+    owner: Owner,
+    lock: Lock,
+    wait: bool,
+) -> Result<(), Errno> {
+    let wanted = flock(lock)?;
+    let own = match fs.locks.get(node, owner) {
+        Some(own) => own,
+        None if lock.kind == LockKind::Unlock => return Ok(()),
+        None => open_for(fs, node, owner)?,
+    };
+    control(
+        own.as_fd(),
+        if wait {
+            FcntlArg::F_OFD_SETLKW(&wanted)
+        } else {
+            FcntlArg::F_OFD_SETLK(&wanted)
+        },
+    )
+}
+
+/// Gives the locks of `owner` back.
+pub(super) fn drop_owner(fs: &HostFs, node: Node, owner: Owner) -> Result<(), Errno> {
+    let Some(own) = fs.locks.owners().remove(&(node, owner)) else {
+        return Ok(());
+    };
+    // Closing would do, but for a call that waits for a lock meanwhile.
+    let all = flock(Lock {
+        kind: LockKind::Unlock,
+        start: 0,
+        end: OFFSET_MAX,
+        pid: 0,
+    })?;
+    control(own.as_fd(), FcntlArg::F_OFD_SETLK(&all))
+}
+
+pub(super) fn flock_file(file: &OpenFile, kind: LockKind, wait: bool) -> Result<(), Errno> {
+    let operation = match (kind, wait) {
+        (LockKind::Read, true) => FlockOperation::LockShared,
+        (LockKind::Read, false) => FlockOperation::NonBlockingLockShared,
+        (LockKind::Write, true) => FlockOperation::LockExclusive,
+        (LockKind::Write, false) => FlockOperation::NonBlockingLockExclusive,
+        (LockKind::Unlock, _) => FlockOperation::Unlock,
+    };
+    rustix::fs::flock(file, operation)
+}
+
+/// A descriptor for an owner's first lock. Its access is the most that there is,
+/// since the owner's own descriptors may differ in theirs; the guest's kernel
+/// holds each lock against the descriptor that it was asked for with.
+fn open_for(fs: &HostFs, node: Node, owner: Owner) -> Result<Arc<OwnedFd>, Errno> {
+    if fs.locks.owners().len() >= fs.locks.limit {
+        return Err(Errno::NOLCK);
+    }
+    let file = fs.regular(node)?;
+    let ways: &[OFlags] = if fs.read_only {
+        &[OFlags::RDONLY]
+    } else {
+        &[OFlags::RDWR, OFlags::RDONLY, OFlags::WRONLY]
+    };
+    let mut refusal = Errno::ACCESS;
+    for way in ways {
+        match fs.proc.reopen(file.as_fd(), *way) {
+            Ok(fd) => {
+                let mut owners = fs.locks.owners();
+                let own = owners.entry((node, owner)).or_insert_with(|| Arc::new(fd));
+                return Ok(Arc::clone(own));
+            }
+            Err(error @ (Errno::ACCESS | Errno::ROFS | Errno::TXTBSY | Errno::PERM)) => {
+                refusal = error;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(refusal)
+}
+
+/// For fcntl(2). `EINVAL` if it ends before it starts or after all files.
+fn flock(lock: Lock) -> Result<libc::flock, Errno> {
+    if lock.start > lock.end || lock.end > OFFSET_MAX {
+        return Err(Errno::INVAL);
+    }
+    let len = match lock.end {
+        // To the end, wherever that will be.
+        OFFSET_MAX => 0,
+        end => end - lock.start + 1,
+    };
+    let kind = match lock.kind {
+        LockKind::Read => libc::F_RDLCK,
+        LockKind::Write => libc::F_WRLCK,
+        LockKind::Unlock => libc::F_UNLCK,
+    };
+    Ok(libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        // Both are at most OFFSET_MAX.
+        l_start: lock.start as libc::off_t,
+        l_len: len as libc::off_t,
+        l_pid: 0,
+    })
+}
+
+fn control(fd: BorrowedFd<'_>, command: FcntlArg<'_>) -> Result<(), Errno> {
+    match fcntl(fd, command) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Errno::from_raw_os_error(error as i32)),
+    }
+}
