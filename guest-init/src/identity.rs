@@ -23,9 +23,17 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 ";
 
-/// Socket buffers for networks with long ways, and ports and pings for
-/// processes that are not root, as container images expect.
+/// - Memory: what ran within the last second stays, and when that does not fit
+///   the largest process is killed. Otherwise a full guest reads the same pages
+///   of programs from disk again and again, for minutes, before the kernel
+///   admits that its memory is gone (Documentation/admin-guide/mm/multigen_lru.rst).
+/// - Console: the kernel's errors too. The boot goes without, for speed.
+/// - Socket buffers for networks with long ways, and ports and pings for
+///   processes that are not root, as container images expect.
 const SETTINGS: &[(&str, &str)] = &[
+    ("/proc/sys/kernel/printk", "4"),
+    ("/sys/kernel/mm/lru_gen/enabled", "y"),
+    ("/sys/kernel/mm/lru_gen/min_ttl_ms", "1000"),
     ("/proc/sys/net/core/rmem_default", "1048576"),
     ("/proc/sys/net/core/wmem_default", "1048576"),
     ("/proc/sys/net/core/rmem_max", "2097152"),

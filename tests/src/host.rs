@@ -22,9 +22,29 @@ impl Resources {
         let temporary = std::env::temp_dir();
         Resources {
             descriptors: entries("/proc/self/fd"),
-            threads: entries("/proc/self/task"),
+            threads: threads(),
             temporary_files: entries(&temporary.to_string_lossy()),
             mappings: fs::read_to_string("/proc/self/maps").map_or(0, |maps| maps.lines().count()),
         }
     }
+}
+
+/// Threads that have not begun to exit: one that has been joined stays listed
+/// until the kernel has cleaned up after it.
+fn threads() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("a process sees its own threads");
+    let living = tasks.filter_map(Result::ok).filter(|task| {
+        let stat = fs::read_to_string(task.path().join("stat"));
+        stat.is_ok_and(|stat| !exits(&stat))
+    });
+    living.count()
+}
+
+/// Whether a `stat` file of proc(5) tells of a thread that exits: `PF_EXITING`
+/// in the flags, the seventh field after the name.
+fn exits(stat: &str) -> bool {
+    const PF_EXITING: u64 = 4;
+    let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
+    let flags = fields.and_then(|fields| fields.split(' ').nth(6)?.parse::<u64>().ok());
+    flags.is_none_or(|flags| flags & PF_EXITING != 0)
 }

@@ -1,7 +1,7 @@
 //! How VMs end, wanted and unwanted, and that nothing is left of them.
 
 use std::io::{BufRead, BufReader};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use e2e_tests::{Outcome, Resources, Shem, long, output, vm, with_each_kernel};
 use nix::sys::signal::{Signal, kill};
@@ -103,7 +103,7 @@ fn a_reader_that_goes_away_ends_the_command() {
 
 #[test]
 fn a_killed_shem_leaves_nothing() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let before = shared_files();
     let mut child = Shem::run("tuned", &[], &["sh", "-c", "echo ready; sleep 1000"]).spawn();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
@@ -116,7 +116,7 @@ fn a_killed_shem_leaves_nothing() {
 
 #[test]
 fn boots_and_stops_leave_no_trace_in_the_process() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let image = e2e_tests::demo_image();
     let cycle = || {
         let vm = e2e_tests::vm_of(&image).memory(128 << 20).boot().unwrap();
@@ -143,7 +143,7 @@ fn boots_and_stops_leave_no_trace_in_the_process() {
 
 #[test]
 fn four_vms_live_in_one_process() {
-    let _alone = ALONE.lock().unwrap();
+    let _alone = alone();
     let vms: Vec<_> = std::thread::scope(|scope| {
         let boot = |index: u8| {
             vm().memory(128 << 20)
@@ -171,8 +171,12 @@ fn four_vms_live_in_one_process() {
     }
 }
 
-/// Held by tests that count what this process or this machine has.
-static ALONE: Mutex<()> = Mutex::new(());
+/// Held by tests that count what this process or this machine has. One that
+/// failed meanwhile is no reason for the others to fail.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a VMM could leave on the machine, by name.
 fn shared_files() -> Vec<String> {

@@ -251,6 +251,21 @@ fn a_disk_that_is_full_does_not_end_the_agent() {
 }
 
 #[test]
+fn memory_that_runs_out_ends_what_took_it_and_nothing_else() {
+    let vm = vm().memory(128 << 20).boot().unwrap();
+    run(
+        &vm,
+        &Command::new(["sh", "-c", "dd if=/dev/zero of=/big bs=1M"]),
+    );
+    let hog = vm.exec(&Command::new(["tail", "/dev/zero"])).unwrap();
+    let exit = hog.wait_with_output(1 << 20).unwrap().exit;
+    assert!(exit.oom_killed, "{exit:?}");
+    assert!(matches!(exit.status, ExitStatus::Signal { signal: 9, .. }));
+    output(&vm, &["rm", "/big"]);
+    assert_eq!(output(&vm, &["echo", "alive"]), "alive\n");
+}
+
+#[test]
 fn the_program_passes_stdin_and_signals_on() {
     let echoed = Shem::run("tuned", &["-i"], &["cat"]).outcome_with_input(b"through\n");
     assert_eq!(

@@ -14,6 +14,7 @@ mod events;
 mod factory;
 pub mod guest_io;
 mod interruptible;
+mod memory;
 mod streams;
 mod threads;
 mod virtio;
@@ -22,12 +23,10 @@ pub use bus::BusDevice;
 pub use events::{EventHandle, Registration, Subscriber};
 pub use factory::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
 pub use interruptible::Interruptible;
+pub use memory::{GuestMemory, Keeper};
 pub use streams::{Ask, Incoming, StreamBackend, StreamHost, stream_port};
 pub use threads::{ThreadKind, Threads};
 pub use virtio::{
     ActivateError, Activation, ActiveQueue, Interrupt, VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_VERSION_1,
     VirtioDevice,
 };
-
-/// Guest RAM as every device sees it: cheap to clone, without a dirty bitmap.
-pub type GuestMemory = vm_memory::GuestMemoryMmap;

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// What the guest's init writes to the console before anything else.
 pub const INIT_LINE: &str = "shem-init: start";
 
+/// RAM of each guest in MiB, Firecracker's default.
+const MEMORY: &str = "128";
+
 /// Programs and files for the measurements.
 pub struct Setup {
     shem: PathBuf,
@@ -74,7 +77,8 @@ impl Setup {
     fn shem_run(&self, options: &[&str]) -> Command {
         let mut command = Command::new(&self.shem);
         command
-            .args(["run", "--kernel", "tuned", "--memory", "512m"])
+            .args(["run", "--kernel", "tuned"])
+            .args(["--memory", &format!("{MEMORY}m")])
             .args(options)
             .arg(&self.image);
         command
@@ -86,7 +90,7 @@ impl Setup {
         let mut command = Command::new("qemu-system-x86_64");
         command
             .args(["-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on"])
-            .args(["-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", "512"])
+            .args(["-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", MEMORY])
             .args([
                 "-nodefaults",
                 "-no-user-config",

@@ -234,7 +234,6 @@ fn writing(what: &'static str) -> impl Fn(GuestMemoryError) -> BootError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vm_memory::GuestMemoryMmap;
 
     fn source<'a>(kernel: &'a Path, cmdline: &'a str) -> BootSource<'a> {
         BootSource {
@@ -264,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_kernel_is_named() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
         let error = load(
             &memory,
             64 << 20,
@@ -277,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_missing_kernel_is_named() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
         let error = load(
             &memory,
             64 << 20,
@@ -289,7 +288,7 @@ mod tests {
 
     #[test]
     fn an_initramfs_that_does_not_fit_asks_for_more_memory() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
         let initramfs = vec![0; 24 << 20];
         let kernel = std::env::current_exe().unwrap();
         let source = BootSource {
@@ -305,7 +304,7 @@ mod tests {
 
     #[test]
     fn a_command_line_longer_than_linux_reads_is_refused() {
-        let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
         let long = "x".repeat(layout::CMDLINE_MAX);
         assert!(matches!(
             write_cmdline(&memory, &long),

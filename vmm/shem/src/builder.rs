@@ -28,13 +28,14 @@ pub const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 const END: Duration = Duration::from_secs(10);
 
 /// The kernel command line of every guest:
-/// - `quiet`: each line on the serial console costs some thousand exits;
+/// - `loglevel=1`: each character on the serial console costs two exits and more;
+///   a panic is shown in full all the same;
 /// - `panic=-1`: a panicking kernel resets at once, which the VMM sees;
 /// - `reboot=acpi`: by the reset register; hardware-reduced kernels would else
 ///   try EFI and then real mode, where there is nothing;
 /// - `pci=off`: there is no PCI to look for;
 /// - the rest spares the kernel looks and waits that a VM does not need.
-pub const KERNEL_CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
+pub const KERNEL_CMDLINE: &str = "console=ttyS0 loglevel=1 panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
 
 /// Why a VM did not come up.
 #[derive(Debug, thiserror::Error)]
