@@ -1,5 +1,6 @@
 //! Confinement of a process that runs hostile guests: `no_new_privs`, no
-//! capabilities, and a seccomp allow-list for each kind of thread.
+//! capabilities, a seccomp allow-list for each kind of thread, and for those
+//! that open files by name the folders that they may do it in.
 //!
 //! Everything is per thread and nothing is global, so that a program may run
 //! many virtual machines. A machine's threads call [`enter_thread`] before
@@ -7,12 +8,14 @@
 //! as soon as it knows what it is to do and by [`drop_capabilities`] as soon as
 //! everything is open, and says what happened when a filter was violated by
 //! [`report_violations`]. Filters stack: a thread is held by its own filter and
-//! by those of the threads that it descends from.
+//! by those of the threads that it descends from. A thread that serves shared
+//! folders calls [`enter_folders`] as well.
 //!
-//! It does not restrict paths (Landlock), namespaces or resources.
+//! It does not restrict namespaces or resources.
 
 mod capabilities;
 mod filter;
+mod folders;
 mod syscalls;
 mod tables;
 mod violation;
@@ -23,6 +26,7 @@ use std::str::FromStr;
 
 use device_model::ThreadKind;
 
+pub use folders::{Enforcement, Folder, enter_folders};
 pub use violation::{VIOLATION_STATUS, report_violations};
 
 /// What happens when a thread makes a system call that its filter does not allow.
@@ -84,6 +88,9 @@ pub enum ConfineError {
     /// The kernel refused the BPF program.
     #[error("load the seccomp filter (the kernel needs CONFIG_SECCOMP_FILTER)")]
     LoadFilter(#[source] seccompiler::Error),
+    /// The kernel refused the rules about folders, though it has Landlock.
+    #[error("restrict the thread to its folders")]
+    Landlock(#[source] landlock::RulesetError),
 }
 
 /// Confines the calling thread, and so those that it starts later, to what a

@@ -9,22 +9,26 @@ use libc::{
     SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_clone, SYS_clone3, SYS_close,
     SYS_connect, SYS_copy_file_range, SYS_dup, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
     SYS_epoll_pwait2, SYS_epoll_wait, SYS_eventfd2, SYS_exit, SYS_exit_group, SYS_faccessat,
-    SYS_faccessat2, SYS_fallocate, SYS_fchmod, SYS_fcntl, SYS_fdatasync, SYS_flock, SYS_fstat,
-    SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex, SYS_getcwd, SYS_getdents64, SYS_getegid,
-    SYS_geteuid, SYS_getgid, SYS_getpeername, SYS_getpid, SYS_getppid, SYS_getrandom,
-    SYS_getrusage, SYS_getsockname, SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid,
-    SYS_ioctl, SYS_listen, SYS_lseek, SYS_lstat, SYS_madvise, SYS_membarrier, SYS_memfd_create,
-    SYS_mincore, SYS_mkdir, SYS_mkdirat, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap,
-    SYS_nanosleep, SYS_newfstatat, SYS_open, SYS_openat, SYS_openat2, SYS_pipe2, SYS_poll,
-    SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_prlimit64, SYS_pwrite64,
-    SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readlink, SYS_readlinkat, SYS_readv, SYS_recvfrom,
-    SYS_recvmsg, SYS_rename, SYS_renameat, SYS_renameat2, SYS_restart_syscall, SYS_rmdir, SYS_rseq,
-    SYS_rt_sigaction, SYS_rt_sigpending, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait,
-    SYS_sched_getaffinity, SYS_sched_yield, SYS_seccomp, SYS_sendfile, SYS_sendmsg, SYS_sendto,
-    SYS_set_robust_list, SYS_setsockopt, SYS_shutdown, SYS_sigaltstack, SYS_signalfd4, SYS_socket,
-    SYS_socketpair, SYS_splice, SYS_stat, SYS_statfs, SYS_statx, SYS_sysinfo, SYS_tgkill,
-    SYS_timerfd_create, SYS_timerfd_gettime, SYS_timerfd_settime, SYS_umask, SYS_uname, SYS_unlink,
-    SYS_unlinkat, SYS_write, SYS_writev,
+    SYS_faccessat2, SYS_fallocate, SYS_fchmod, SYS_fchmodat, SYS_fchownat, SYS_fcntl,
+    SYS_fdatasync, SYS_flock, SYS_fstat, SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex,
+    SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid, SYS_getgroups,
+    SYS_getpeername, SYS_getpid, SYS_getppid, SYS_getrandom, SYS_getrusage, SYS_getsockname,
+    SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid, SYS_getxattr, SYS_ioctl,
+    SYS_landlock_add_rule, SYS_landlock_create_ruleset, SYS_landlock_restrict_self, SYS_linkat,
+    SYS_listen, SYS_listxattr, SYS_lseek, SYS_lstat, SYS_madvise, SYS_membarrier, SYS_memfd_create,
+    SYS_mincore, SYS_mkdir, SYS_mkdirat, SYS_mknodat, SYS_mmap, SYS_mprotect, SYS_mremap,
+    SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_open, SYS_openat, SYS_openat2, SYS_pipe2,
+    SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_prlimit64,
+    SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readlink, SYS_readlinkat, SYS_readv,
+    SYS_recvfrom, SYS_recvmsg, SYS_removexattr, SYS_rename, SYS_renameat, SYS_renameat2,
+    SYS_restart_syscall, SYS_rmdir, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigpending,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sched_getaffinity,
+    SYS_sched_yield, SYS_seccomp, SYS_sendfile, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
+    SYS_setfsgid, SYS_setfsuid, SYS_setgroups, SYS_setsockopt, SYS_setxattr, SYS_shutdown,
+    SYS_sigaltstack, SYS_signalfd4, SYS_socket, SYS_socketpair, SYS_splice, SYS_stat, SYS_statfs,
+    SYS_statx, SYS_symlinkat, SYS_syncfs, SYS_sysinfo, SYS_tgkill, SYS_timerfd_create,
+    SYS_timerfd_gettime, SYS_timerfd_settime, SYS_umask, SYS_uname, SYS_unlink, SYS_unlinkat,
+    SYS_utimensat, SYS_write, SYS_writev,
 };
 
 use crate::filter::{Allow, Refuse, Table, Test};
@@ -42,6 +46,7 @@ pub(crate) const START_UP: Table = Table {
         EVENTS,
         DISKS,
         FILES,
+        SHARED_FOLDERS,
         TERMINAL,
         PROCESS,
     ],
@@ -296,6 +301,43 @@ const FILES: &[Allow] = &[
     any(SYS_splice),
 ];
 
+/// Shared folders of the host: one name at a time in folders that are open, and
+/// files over their links in `/proc/self/fd`. Threads that serve them start from
+/// [`START_UP`], so it has this too.
+#[rustfmt::skip]
+const SHARED_FOLDERS: &[Allow] = &[
+    any(SYS_openat2),         // finds a name; Landlock holds where
+    any(SYS_openat),          // opens what was found, and makes files
+    any(SYS_getdents64),      // reads folders
+    any(SYS_readlinkat),      // symbolic links, and whether a folder is still inside
+    any(SYS_mkdirat),
+    any(SYS_mknodat),
+    any(SYS_symlinkat),
+    any(SYS_linkat),
+    any(SYS_unlinkat),
+    any(SYS_renameat2),
+    any(SYS_fchownat),        // ownership as is
+    any(SYS_fchmodat),
+    any(SYS_utimensat),
+    any(SYS_ftruncate),
+    any(SYS_copy_file_range),
+    any(SYS_fstatfs),
+    any(SYS_syncfs),
+    any(SYS_flock),           // locks of open files; others are fcntl's
+    any(SYS_getxattr),        // attributes of guests, and records of owners
+    any(SYS_setxattr),
+    any(SYS_listxattr),
+    any(SYS_removexattr),
+    any(SYS_setfsuid),        // ownership as is: what is made is made as its owner
+    any(SYS_setfsgid),
+    any(SYS_setgroups),
+    any(SYS_capget),          // setfsuid takes what the guest's kernel has allowed
+    any(SYS_capset),
+    any(SYS_landlock_create_ruleset), // confines the thread to the folders
+    any(SYS_landlock_add_rule),
+    any(SYS_landlock_restrict_self),
+];
+
 /// The terminal or the pipes that the command was started with.
 #[rustfmt::skip]
 const TERMINAL: &[Allow] = &[
@@ -316,6 +358,7 @@ const PROCESS: &[Allow] = &[
     any(SYS_geteuid),
     any(SYS_getgid),
     any(SYS_getegid),
+    any(SYS_getgroups), // what the server of a shared folder goes back to
     any(SYS_getppid),
     any(SYS_uname),
     any(SYS_sysinfo),

@@ -3,6 +3,8 @@
 // UNSAFETY: one case asks for memory that it could execute.
 #![expect(unsafe_code, reason = "mmap")]
 
+mod own_process;
+
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
@@ -14,30 +16,7 @@ use std::process::{Command, Output};
 use confine::{SeccompMode, VIOLATION_STATUS, drop_capabilities, enter_process, enter_thread};
 use device_model::{ThreadKind, Threads};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
-
-/// Set in the process of a case.
-const CASE: &str = "CONFINE_TEST_CASE";
-/// A case ran to its end.
-const DONE: i32 = 42;
-
-/// Runs `case` in a new process of this test binary, in which only the test
-/// named `test` (the caller) runs.
-fn in_own_process(test: &str, case: impl FnOnce()) -> Output {
-    if std::env::var_os(CASE).is_some() {
-        case();
-        std::process::exit(DONE);
-    }
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(CASE, test)
-        .output()
-        .unwrap()
-}
-
-fn assert_done(output: &Output) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(DONE), "{stderr}");
-}
+use own_process::{assert_done, in_own_process};
 
 fn assert_violation(output: &Output, line: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);

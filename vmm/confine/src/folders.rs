@@ -1,0 +1,74 @@
+//! What a thread may open: nothing but what is in some folders. Landlock,
+//! landlock(7).
+//!
+//! The rule is the kernel's and goes by where a file is, not by how the thread
+//! came to it: a descriptor from before the rule, a link in `/proc/self/fd`, a
+//! folder that has been moved out since. Only what is open already stays usable.
+//! Permissions, owners, times and extended attributes are not Landlock's.
+
+use std::os::fd::BorrowedFd;
+
+use landlock::{
+    ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
+    RulesetStatus,
+};
+
+use crate::ConfineError;
+
+/// What is handled, and so denied where no rule allows it: everything up to
+/// Linux 6.10's. Later rights are about devices and sockets, which the threads
+/// in question can do nothing with.
+const HANDLED: ABI = ABI::V5;
+
+/// A folder with all that is in it.
+#[derive(Clone, Copy, Debug)]
+pub struct Folder<'f> {
+    /// It, opened in whatever way.
+    pub fd: BorrowedFd<'f>,
+    /// Whether it may only be read.
+    pub read_only: bool,
+}
+
+/// What came of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Enforcement {
+    /// All of it holds.
+    Full,
+    /// The kernel knows some of it: Linux before 6.10.
+    Partial,
+    /// The kernel has no Landlock, or it is switched off.
+    None,
+}
+
+/// Confines the calling thread, and those that it starts later, to opening,
+/// making and removing what is in `folders`; with none, nothing.
+///
+/// Sets `no_new_privs`. Best effort: what the kernel does not know is left out,
+/// and the answer tells.
+pub fn enter_folders(folders: &[Folder<'_>]) -> Result<Enforcement, ConfineError> {
+    let all = AccessFs::from_all(HANDLED);
+    let mut rules = Ruleset::default()
+        .handle_access(all)
+        .and_then(Ruleset::create)
+        .map_err(ConfineError::Landlock)?;
+    for folder in folders {
+        let rule = PathBeneath::new(folder.fd, rights(folder.read_only));
+        rules = rules.add_rule(rule).map_err(ConfineError::Landlock)?;
+    }
+    let status = rules.restrict_self().map_err(ConfineError::Landlock)?;
+    Ok(match status.ruleset {
+        RulesetStatus::FullyEnforced => Enforcement::Full,
+        RulesetStatus::PartiallyEnforced => Enforcement::Partial,
+        RulesetStatus::NotEnforced => Enforcement::None,
+    })
+}
+
+/// Nothing is ever executed, and no device is ever opened.
+fn rights(read_only: bool) -> BitFlags<AccessFs> {
+    let never = AccessFs::Execute | AccessFs::IoctlDev;
+    if read_only {
+        AccessFs::from_read(HANDLED) & !never
+    } else {
+        AccessFs::from_all(HANDLED) & !never
+    }
+}
