@@ -86,8 +86,15 @@ pub(crate) const BLOCK_IO: Table = Table {
 /// A thread that serves files of the host for one virtqueue, and those that it
 /// starts to wait for a lock, which inherit this filter.
 pub(crate) const FILE_SERVER: Table = Table {
-    allowed: &[EVERY_THREAD, NEW_THREADS, EVENTS, DISKS, LOCK_WAITS],
-    refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
+    allowed: &[
+        EVERY_THREAD,
+        NEW_THREADS,
+        EVENTS,
+        DISKS,
+        LOCK_WAITS,
+        SHARED_FOLDERS,
+    ],
+    refused: &[NO_CLONE3, NO_OPEN, NO_READLINK, NO_GETCWD],
 };
 
 /// Any arguments.
