@@ -11,8 +11,8 @@ mod host;
 mod memory;
 
 pub use fs::{
-    Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, Name, Node,
-    OpenFlags, Owner, SetAttr, SetTime, StatFs, Time,
+    Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, NAME_MAX,
+    Name, Node, OpenFlags, Owner, SetAttr, SetTime, StatFs, Time,
 };
 pub use host::{HostFs, HostFsError, HostFsOptions, MIN_DESCRIPTORS, Ownership, UnknownOwnership};
 pub use memory::Memory;
