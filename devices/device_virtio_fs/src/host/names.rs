@@ -134,3 +134,23 @@ pub(super) fn link(fs: &HostFs, node: Node, parent: Node, name: Name<'_>) -> Res
         .link(file.as_fd(), folder.as_fd(), name.as_c_str())?;
     enter_name(fs, &folder, name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_are_found_as_themselves_with_and_without_openat2() {
+        let folder = tempfile::TempDir::new().unwrap();
+        std::os::unix::fs::symlink("/", folder.path().join("link")).unwrap();
+        let fd = std::fs::File::open(folder.path()).unwrap();
+        for openat2 in [true, false] {
+            let found = Resolver { openat2 }.find(fd.as_fd(), c"link").unwrap();
+            assert_eq!(found.stat.kind(), FileType::Symlink);
+        }
+        let newest = Resolver { openat2: true };
+        for outside in [c"..", c"link/etc", c"/etc"] {
+            assert!(newest.find(fd.as_fd(), outside).is_err());
+        }
+    }
+}

@@ -67,13 +67,15 @@ fn positions_hold_while_entries_go() {
 fn read_from_the_start_a_folder_shows_what_has_come_since() {
     let share = share_of(3);
     let handle = share.opendir(Node::ROOT).unwrap();
-    let mut before = Listing::default();
-    share.readdir(Node::ROOT, handle, 0, &mut before).unwrap();
-    fs::write(share.path("new"), "").unwrap();
-    let mut after = Listing::default();
-    share.readdir(Node::ROOT, handle, 0, &mut after).unwrap();
-    assert!(!before.names().contains(&&b"new"[..]));
-    assert!(after.names().contains(&&b"new"[..]));
+    for (room, new) in [(0, "first"), (usize::MAX, "second")] {
+        let mut before = Listing::of(room);
+        share.readdir(Node::ROOT, handle, 0, &mut before).unwrap();
+        fs::write(share.path(new), "").unwrap();
+        let mut after = Listing::default();
+        share.readdir(Node::ROOT, handle, 0, &mut after).unwrap();
+        assert!(!before.names().contains(&new.as_bytes()));
+        assert!(after.names().contains(&new.as_bytes()));
+    }
 }
 
 #[test]

@@ -72,6 +72,10 @@ fn five_thousand_inodes_get_along_with_64_descriptors() {
     }
     assert_eq!(share.inodes.counts().1, 5050);
     for (node, text) in &known {
+        assert_eq!(share.look(text).unwrap().node, *node);
+        assert!(share.inodes.counts().0 <= 16);
+    }
+    for (node, text) in &known {
         let handle = share.open(*node, flags(OFlags::RDONLY)).unwrap();
         assert_eq!(share.text((*node, handle), 0, 99), text.as_bytes());
         share.release(*node, handle).unwrap();
@@ -104,6 +108,19 @@ fn closed_inode_is_found_again_where_the_guest_moved_it() {
     crowd(&share, "after");
     assert_eq!(share.getattr(moved, None).unwrap().size, 5);
     assert_eq!(share.look("e/g").unwrap().node, moved);
+}
+
+#[test]
+fn closed_inodes_that_changed_places_are_found_again() {
+    let share = small(64);
+    let [one, two] = [c"one", c"two"].map(|at| share.file(at).0);
+    let ends = ((Node::ROOT, name(c"one")), (Node::ROOT, name(c"two")));
+    let exchange = rustix::fs::RenameFlags::EXCHANGE.bits();
+    share.rename(ends.0, ends.1, exchange).unwrap();
+    crowd(&share, "after");
+    for node in [one, two] {
+        share.getattr(node, None).unwrap();
+    }
 }
 
 #[test]

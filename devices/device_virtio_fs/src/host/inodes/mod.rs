@@ -6,7 +6,8 @@
 //! descriptors: those not used for longest are closed, and opened again by the
 //! name they had in the folder they had it in, if the same file is still there.
 
-use std::collections::{BTreeMap, HashMap};
+mod state;
+
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -14,8 +15,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rustix::fs::FileType;
 use rustix::io::Errno;
 
+use self::state::{Descriptor, Inode, Place, State};
 use super::names::{Found, Resolver};
-use super::stat::{Identity, Key, Stat};
+use super::stat::{Identity, Stat};
 use crate::fs::{Name, Node};
 
 /// Most inodes that the guest may know: some 300 bytes of the host's each. A
@@ -48,45 +50,6 @@ pub(super) struct Inodes {
     /// Most descriptors open at a time; those held come on top.
     budget: usize,
     state: Mutex<State>,
-}
-
-struct State {
-    inodes: HashMap<Node, Inode>,
-    by_key: HashMap<Key, Node>,
-    /// Inodes whose descriptor may be closed, by when it was last used.
-    recent: BTreeMap<u64, Node>,
-    /// Inodes whose descriptor is the only way to them.
-    pinned: usize,
-    ticks: u64,
-    next: u64,
-}
-
-struct Inode {
-    identity: Identity,
-    kind: FileType,
-    lookups: u64,
-    place: Option<Place>,
-    descriptor: Descriptor,
-    /// User and group of a symbolic link, where the host cannot keep them.
-    link_owner: Option<(u32, u32)>,
-}
-
-/// Where an inode can be found again.
-#[derive(Clone, PartialEq, Eq)]
-struct Place {
-    folder: Node,
-    name: CString,
-}
-
-enum Descriptor {
-    Closed,
-    /// In [`State::recent`] under `tick`.
-    Open {
-        fd: Arc<OwnedFd>,
-        tick: u64,
-    },
-    /// Open, and without a name to open it by again.
-    Pinned(Arc<OwnedFd>),
 }
 
 impl Inodes {
@@ -302,130 +265,4 @@ impl Inodes {
 struct Way {
     from: Arc<OwnedFd>,
     steps: Vec<(Node, CString, Identity)>,
-}
-
-impl Place {
-    fn is(&self, folder: Node, name: Name<'_>) -> bool {
-        self.folder == folder && self.name.as_c_str() == name.as_c_str()
-    }
-}
-
-impl State {
-    fn new() -> Self {
-        State {
-            inodes: HashMap::new(),
-            by_key: HashMap::new(),
-            recent: BTreeMap::new(),
-            pinned: 0,
-            ticks: 0,
-            next: Node::ROOT.0 + 1,
-        }
-    }
-
-    /// The inode of that file. One with the same number that died while its
-    /// descriptor was closed is told apart by its birth, and is lost.
-    fn known(&mut self, identity: Identity) -> Option<Node> {
-        let node = *self.by_key.get(&identity.key)?;
-        let inode = self.inodes.get_mut(&node)?;
-        // An open descriptor keeps the file, and so its number.
-        if matches!(inode.descriptor, Descriptor::Closed) && inode.identity != identity {
-            inode.place = None;
-            self.by_key.remove(&identity.key);
-            return None;
-        }
-        Some(node)
-    }
-
-    /// One more lookup of a known inode.
-    fn count(&mut self, node: Node, fd: OwnedFd, place: Option<Place>) {
-        if let Some(inode) = self.inodes.get_mut(&node) {
-            inode.lookups = inode.lookups.saturating_add(1);
-        }
-        if let Some(place) = place {
-            self.place(node, place);
-        }
-        if self.touch(node).is_none() {
-            self.adopt(node, Arc::new(fd));
-        }
-    }
-
-    /// Remembers where `node` is, so that its descriptor may be closed.
-    fn place(&mut self, node: Node, place: Place) {
-        let Some(inode) = self.inodes.get_mut(&node) else {
-            return;
-        };
-        inode.place = Some(place);
-        if let Descriptor::Pinned(fd) = &inode.descriptor {
-            let fd = Arc::clone(fd);
-            inode.descriptor = Descriptor::Closed;
-            self.pinned -= 1;
-            self.adopt(node, fd);
-        }
-    }
-
-    /// The open descriptor of `node`, now the last one used.
-    fn touch(&mut self, node: Node) -> Option<Arc<OwnedFd>> {
-        match &mut self.inodes.get_mut(&node)?.descriptor {
-            Descriptor::Closed => None,
-            Descriptor::Pinned(fd) => Some(Arc::clone(fd)),
-            Descriptor::Open { fd, tick } => {
-                self.recent.remove(tick);
-                self.ticks += 1;
-                *tick = self.ticks;
-                self.recent.insert(self.ticks, node);
-                Some(Arc::clone(fd))
-            }
-        }
-    }
-
-    /// Gives `node` a descriptor, unless it has got one meanwhile or is gone.
-    fn adopt(&mut self, node: Node, fd: Arc<OwnedFd>) -> Arc<OwnedFd> {
-        if let Some(open) = self.touch(node) {
-            return open;
-        }
-        if let Some(inode) = self.inodes.get_mut(&node) {
-            self.ticks += 1;
-            inode.descriptor = Descriptor::Open {
-                fd: Arc::clone(&fd),
-                tick: self.ticks,
-            };
-            self.recent.insert(self.ticks, node);
-        }
-        fd
-    }
-
-    /// Closes the descriptors that were not used for longest, those of inodes
-    /// without a name last: while they are within half of the budget.
-    fn shed(&mut self, budget: usize) {
-        while self.recent.len() + self.pinned > budget {
-            let Some((_, node)) = self.recent.pop_first() else {
-                return;
-            };
-            let Some(inode) = self.inodes.get_mut(&node) else {
-                continue;
-            };
-            let descriptor = std::mem::replace(&mut inode.descriptor, Descriptor::Closed);
-            if let Descriptor::Open { fd, .. } = descriptor
-                && inode.place.is_none()
-                && self.pinned < budget / 2
-            {
-                inode.descriptor = Descriptor::Pinned(fd);
-                self.pinned += 1;
-            }
-        }
-    }
-
-    fn remove(&mut self, node: Node) {
-        let Some(inode) = self.inodes.remove(&node) else {
-            return;
-        };
-        match inode.descriptor {
-            Descriptor::Closed => {}
-            Descriptor::Open { tick, .. } => drop(self.recent.remove(&tick)),
-            Descriptor::Pinned(_) => self.pinned -= 1,
-        }
-        if self.by_key.get(&inode.identity.key) == Some(&node) {
-            self.by_key.remove(&inode.identity.key);
-        }
-    }
 }
