@@ -1,6 +1,7 @@
 //! What a disk needs of the thing that keeps its bytes.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use vm_memory::VolatileSlice;
 
@@ -38,4 +39,11 @@ pub trait BlockBackend: Send + Sync {
     /// Makes `length` bytes at `offset` zero; gives their storage back if it
     /// can and `unmap` is set, and keeps it otherwise.
     fn write_zeroes(&self, offset: u64, length: u64, unmap: bool) -> io::Result<()>;
+
+    /// The open file to which a read or write of `slices` can be passed as it
+    /// is, offsets being those of the disk; and flushes and changes of ranges
+    /// in any case. `None` where the calls above have more to do than that.
+    fn file_for(&self, _slices: &[Slice<'_>]) -> Option<BorrowedFd<'_>> {
+        None
+    }
 }

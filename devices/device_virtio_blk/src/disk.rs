@@ -64,6 +64,33 @@ impl Outcome {
     }
 }
 
+/// A checked request: what is left is to do it.
+pub(crate) enum Task {
+    /// Nothing is left to do.
+    Ended(Outcome),
+    /// Fill what the request wants, `length` bytes, from `offset` on.
+    Read {
+        offset: u64,
+        length: u32,
+    },
+    /// Store what the request sent.
+    Write {
+        offset: u64,
+    },
+    Flush,
+    Discard(Vec<Range>),
+    WriteZeroes(Vec<Range>),
+}
+
+/// A checked range of bytes of a discard or write-zeroes request.
+#[derive(Clone, Copy)]
+pub(crate) struct Range {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+    /// The storage of zeros is to be given back.
+    pub(crate) unmap: bool,
+}
+
 /// A disk as all its queues share it.
 pub struct Disk {
     backend: Box<dyn BlockBackend>,
@@ -97,63 +124,86 @@ impl Disk {
         self.read_only
     }
 
-    /// Serves one request and returns when it has ended. With `write_through`
-    /// a write ends when its bytes are on stable storage.
-    pub(crate) fn serve(&self, request: &Request<'_, '_>, write_through: bool) -> Outcome {
+    /// What `request` comes down to, once everything about it is checked.
+    /// Touches no storage.
+    pub(crate) fn task(&self, request: &Request<'_, '_>) -> Task {
         match request.kind {
-            spec::VIRTIO_BLK_T_IN => self.read(request),
-            spec::VIRTIO_BLK_T_OUT => self.write(request, write_through),
-            spec::VIRTIO_BLK_T_FLUSH => self.finish("flush", 0, self.backend.flush()),
+            spec::VIRTIO_BLK_T_IN => match self.extent(request.sector, request.wanted) {
+                Some((offset, length)) => Task::Read { offset, length },
+                None => Task::Ended(Outcome::Failed),
+            },
+            spec::VIRTIO_BLK_T_OUT => match self.extent(request.sector, request.sent) {
+                Some((offset, _)) if !self.read_only => Task::Write { offset },
+                _ => Task::Ended(Outcome::Failed),
+            },
+            spec::VIRTIO_BLK_T_FLUSH => Task::Flush,
             spec::VIRTIO_BLK_T_GET_ID => {
-                Outcome::Done(scatter(request.wanted, &self.serial) as u32)
+                let written = scatter(request.wanted, &self.serial);
+                Task::Ended(Outcome::Done(written as u32))
             }
-            spec::VIRTIO_BLK_T_DISCARD => self.discard(request, write_through),
-            spec::VIRTIO_BLK_T_WRITE_ZEROES => self.write_zeroes(request, write_through),
-            _ => Outcome::Unsupported,
+            spec::VIRTIO_BLK_T_DISCARD => {
+                let limits = (MAX_DISCARD_RANGES, MAX_DISCARD_SECTORS);
+                match self.ranges(request.sent, limits, 0) {
+                    Ok(ranges) => Task::Discard(ranges),
+                    Err(refusal) => Task::Ended(refusal),
+                }
+            }
+            spec::VIRTIO_BLK_T_WRITE_ZEROES => {
+                let limits = (MAX_ZERO_RANGES, MAX_ZERO_SECTORS);
+                let unmap = spec::VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
+                match self.ranges(request.sent, limits, unmap) {
+                    Ok(ranges) => Task::WriteZeroes(ranges),
+                    Err(refusal) => Task::Ended(refusal),
+                }
+            }
+            _ => Task::Ended(Outcome::Unsupported),
         }
     }
 
-    fn read(&self, request: &Request<'_, '_>) -> Outcome {
-        let Some((offset, length)) = self.extent(request.sector, request.wanted) else {
-            return Outcome::Failed;
+    /// Does what [`Disk::task`] found and returns when it has ended. With
+    /// `write_through` a write ends when its bytes are on stable storage.
+    pub(crate) fn perform(
+        &self,
+        task: Task,
+        request: &Request<'_, '_>,
+        write_through: bool,
+    ) -> Outcome {
+        let backend = &self.backend;
+        let settle = |outcome: io::Result<()>| {
+            if write_through {
+                outcome.and_then(|()| backend.flush())
+            } else {
+                outcome
+            }
         };
-        let outcome = self.backend.read_at(request.wanted, offset);
-        self.finish("read", length, outcome)
+        match task {
+            Task::Ended(outcome) => outcome,
+            Task::Read { offset, length } => {
+                self.finish("read", length, backend.read_at(request.wanted, offset))
+            }
+            Task::Write { offset } => {
+                let outcome = settle(backend.write_at(request.sent, offset));
+                self.finish("write", 0, outcome)
+            }
+            Task::Flush => self.finish("flush", 0, backend.flush()),
+            Task::Discard(ranges) => {
+                let outcome = ranges
+                    .iter()
+                    .try_for_each(|range| backend.discard(range.offset, range.length));
+                self.finish("discard", 0, settle(outcome))
+            }
+            Task::WriteZeroes(ranges) => {
+                let outcome = ranges.iter().try_for_each(|range| {
+                    backend.write_zeroes(range.offset, range.length, range.unmap)
+                });
+                self.finish("write zeroes", 0, settle(outcome))
+            }
+        }
     }
 
-    fn write(&self, request: &Request<'_, '_>, write_through: bool) -> Outcome {
-        let extent = self.extent(request.sector, request.sent);
-        let (Some((offset, _)), false) = (extent, self.read_only) else {
-            return Outcome::Failed;
-        };
-        let outcome = self.backend.write_at(request.sent, offset);
-        self.settle("write", outcome, write_through)
-    }
-
-    fn discard(&self, request: &Request<'_, '_>, write_through: bool) -> Outcome {
-        let limits = (MAX_DISCARD_RANGES, MAX_DISCARD_SECTORS);
-        let ranges = match self.ranges(request.sent, limits, 0) {
-            Ok(ranges) => ranges,
-            Err(refusal) => return refusal,
-        };
-        let outcome = ranges
-            .iter()
-            .try_for_each(|range| self.backend.discard(range.offset, range.length));
-        self.settle("discard", outcome, write_through)
-    }
-
-    fn write_zeroes(&self, request: &Request<'_, '_>, write_through: bool) -> Outcome {
-        let limits = (MAX_ZERO_RANGES, MAX_ZERO_SECTORS);
-        let unmap = spec::VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP;
-        let ranges = match self.ranges(request.sent, limits, unmap) {
-            Ok(ranges) => ranges,
-            Err(refusal) => return refusal,
-        };
-        let outcome = ranges.iter().try_for_each(|range| {
-            let unmap = range.flags & unmap != 0;
-            self.backend.write_zeroes(range.offset, range.length, unmap)
-        });
-        self.settle("write zeroes", outcome, write_through)
+    /// What keeps the bytes.
+    pub(crate) fn backend(&self) -> &dyn BlockBackend {
+        &*self.backend
     }
 
     /// Offset and length in bytes of a transfer, when it has whole sectors, is
@@ -204,26 +254,19 @@ impl Disk {
                 let sector = u64::from(sector_high) << 32 | u64::from(sector_low);
                 let length = u64::from(sectors) * SECTOR;
                 let offset = self.within(sector, length).ok_or(Outcome::Failed)?;
+                let unmap = flags & spec::VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP != 0;
                 Ok(Range {
                     offset,
                     length,
-                    flags,
+                    unmap,
                 })
             })
             .collect()
     }
 
-    /// The end of a request that changed something.
-    fn settle(&self, what: &str, outcome: io::Result<()>, write_through: bool) -> Outcome {
-        let outcome = if write_through {
-            outcome.and_then(|()| self.backend.flush())
-        } else {
-            outcome
-        };
-        self.finish(what, 0, outcome)
-    }
-
-    fn finish(&self, what: &str, written: u32, outcome: io::Result<()>) -> Outcome {
+    /// How something that was asked of the backend ends the request. `written`
+    /// is what a success is told with.
+    pub(crate) fn finish(&self, what: &str, written: u32, outcome: io::Result<()>) -> Outcome {
         match outcome {
             Ok(()) => Outcome::Done(written),
             Err(error) => {
@@ -246,11 +289,4 @@ impl Disk {
             _ => {}
         }
     }
-}
-
-/// A checked range of bytes of a discard or write-zeroes request.
-struct Range {
-    offset: u64,
-    length: u64,
-    flags: u32,
 }

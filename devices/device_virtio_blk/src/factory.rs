@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::device::BlockDevice;
 use crate::disk::{Disk, SECTOR, SERIAL_LENGTH};
-use crate::file::FileBackend;
+use crate::file::{FileBackend, OpenError};
 
 /// Makes disks: driver `virtio-blk`. As attachment it takes a `std::fs::File`,
 /// which then is the disk, so that what its owner has checked is what the guest
@@ -21,6 +21,8 @@ use crate::file::FileBackend;
 /// | `read_only` | default `true` | opened for reading only, and the guest is told so |
 /// | `serial` | default the device's id | at most 20 bytes of ASCII; the guest finds it in `/sys/block/vd?/serial` |
 /// | `size` | default all | bytes from the start that are the disk |
+/// | `direct` | default for what is writable, where possible | past the host's page cache; of a read-only image the cache is shared by all that use it |
+/// | `engine` | default `auto` | `io_uring`: many requests at the same time; `threads`: one at a time for each queue; `auto`: `io_uring` for what is writable, where the host permits it, else `threads` |
 ///
 /// Of the size, whole sectors of 512 bytes count.
 pub struct Factory;
@@ -33,6 +35,18 @@ struct Options {
     read_only: bool,
     serial: Option<String>,
     size: Option<u64>,
+    direct: Option<bool>,
+    #[serde(default)]
+    engine: Engine,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Engine {
+    #[default]
+    Auto,
+    Threads,
+    IoUring,
 }
 
 fn yes() -> bool {
@@ -51,7 +65,7 @@ impl DeviceFactory for Factory {
             None => default_serial(&spec.id),
         };
         let (path, read_only, size) = (&options.path, options.read_only, options.size);
-        let backend = match spec.attachment {
+        let mut backend = match spec.attachment {
             None => FileBackend::open(path, read_only, size)?,
             Some(attachment) => {
                 let Ok(file) = attachment.downcast::<File>() else {
@@ -60,15 +74,54 @@ impl DeviceFactory for Factory {
                 FileBackend::from_file(*file, path, read_only, size)?
             }
         };
+        let direct = match options.direct {
+            Some(false) => false,
+            Some(true) => backend.use_direct(path).map(|()| true)?,
+            None if read_only => false,
+            None => match backend.use_direct(path) {
+                Ok(()) => true,
+                Err(OpenError::NotDirect { .. }) => false,
+                Err(error) => return Err(error.into()),
+            },
+        };
         let disk = Disk::new(Box::new(backend), serial);
         ensure!(
             disk.sectors() > 0,
             "{} is smaller than a sector of {SECTOR} bytes",
             options.path.display()
         );
-        Ok(NewDevice::Virtio(Box::new(BlockDevice::new(
-            spec.id, disk, env.vcpus,
-        ))))
+        let mut device = BlockDevice::new(spec.id.as_str(), disk, env.vcpus);
+        let engine = choose_engine(&mut device, options.engine, read_only, &spec.id)?;
+        let cache = if direct { "past" } else { "through" };
+        log::info!(
+            "disk {:?}: engine {engine}, {cache} the page cache",
+            spec.id
+        );
+        Ok(NewDevice::Virtio(Box::new(device)))
+    }
+}
+
+/// Prepares the engine for the device and says its name.
+fn choose_engine(
+    device: &mut BlockDevice,
+    engine: Engine,
+    read_only: bool,
+    id: &str,
+) -> anyhow::Result<&'static str> {
+    match engine {
+        Engine::Threads => Ok("threads"),
+        Engine::Auto if read_only => Ok("threads"),
+        Engine::IoUring => {
+            device.use_rings().context("engine io_uring")?;
+            Ok("io_uring")
+        }
+        Engine::Auto => match device.use_rings() {
+            Ok(()) => Ok("io_uring"),
+            Err(error) => {
+                log::info!("disk {id:?}: {:#}", anyhow::Error::from(error));
+                Ok("threads")
+            }
+        },
     }
 }
 

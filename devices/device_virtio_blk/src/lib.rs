@@ -6,20 +6,26 @@
 //!
 //! ```text
 //! factory ─▶ device ──activate──▶ queue (a thread each) ─▶ request (chain → request)
-//!                                    └──────────────────▶ disk (rules) ─▶ backend ◀─ file
+//!                                    ├──────────────────▶ disk (rules) ─▶ backend ◀─ file
+//!                                    └─▶ ring_server ─▶ flights (rules) ─▶ io_uring ◀───┘
 //! ```
 //!
-//! Requests block on storage, so each queue has a thread of its own, which reads
-//! and writes between the file and guest memory directly. Another engine than
-//! that thread would take the place of [`queue`](QueueServer) and keep the rest.
+//! Requests block on storage, so each queue has a thread of its own, and bytes go
+//! between the file and guest memory directly. There are two engines: the thread
+//! does one request after the other itself ([`QueueServer`]), or it has all of
+//! them under way in an io_uring (`ring_server`, `flights`).
 
 mod backend;
 mod device;
 mod disk;
 mod factory;
 mod file;
+mod flights;
+mod pieces;
 mod queue;
 mod request;
+mod ring;
+mod ring_server;
 #[cfg(test)]
 mod tests;
 
@@ -29,3 +35,4 @@ pub use disk::Disk;
 pub use factory::Factory;
 pub use file::{FileBackend, OpenError};
 pub use queue::QueueServer;
+pub use ring::RingError;

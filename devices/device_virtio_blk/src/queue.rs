@@ -1,5 +1,6 @@
 //! Serves one virtqueue: takes its chains in order, one at a time, on a thread
-//! that may block on storage.
+//! that may block on storage; and the thread, which serves with a ring instead
+//! if there is one (`ring_server.rs`).
 //!
 //! VIRTIO 1.2 section 2.7. Knows nothing about what a request means.
 
@@ -16,6 +17,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::disk::{Disk, Outcome};
 use crate::request::Segments;
+use crate::ring::RingPlace;
+use crate::ring_server;
 
 /// A queue, and what its requests go to.
 pub struct QueueServer {
@@ -58,7 +61,10 @@ impl QueueServer {
                     None => 0,
                     Some(status) => {
                         let outcome = match sound.and_then(|()| segments.request()) {
-                            Ok(request) => self.disk.serve(&request, self.write_through),
+                            Ok(request) => {
+                                let task = self.disk.task(&request);
+                                self.disk.perform(task, &request, self.write_through)
+                            }
                             Err(_) => Outcome::Failed,
                         };
                         status.copy_from(&[outcome.status()]);
@@ -79,44 +85,15 @@ impl QueueServer {
         }
     }
 
-    fn run(mut self, kicks: &Epoll, stop: &AtomicBool) {
-        while !stop.load(Ordering::Acquire) {
-            if let Err(error) = self.serve(stop) {
-                self.disk
-                    .complain(format_args!("queue {}: {error}", self.index));
-                self.interrupt.needs_reset();
-                return;
-            }
-            match kicks.wait(-1, &mut [EpollEvent::default()]) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    self.disk
-                        .complain(format_args!("queue {}: wait: {error}", self.index));
-                    self.interrupt.needs_reset();
-                    return;
-                }
-            }
+    fn run(mut self, kick: &EventFd, stop: &AtomicBool) {
+        if let Err(error) = self.serve_kicks(kick, stop) {
+            self.disk
+                .complain(format_args!("queue {}: {error}", self.index));
+            self.interrupt.needs_reset();
         }
     }
-}
 
-/// A thread that runs a [`QueueServer`]. Dropping it stops and joins the thread.
-pub(crate) struct Worker {
-    stop: Arc<AtomicBool>,
-    kick: EventFd,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    /// Starts to serve what `server` makes of the queue and its kick.
-    pub(crate) fn start(
-        name: String,
-        threads: &Threads,
-        active: ActiveQueue,
-        server: impl FnOnce(Queue) -> QueueServer,
-    ) -> io::Result<Self> {
-        let ActiveQueue { queue, kick } = active;
+    fn serve_kicks(&mut self, kick: &EventFd, stop: &AtomicBool) -> Result<(), ServeError> {
         // Edge-triggered: each kick is reported once, and never has to be read.
         let kicks = Epoll::new()?;
         kicks.ctl(
@@ -124,11 +101,61 @@ impl Worker {
             kick.as_raw_fd(),
             EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, 0),
         )?;
+        while !stop.load(Ordering::Acquire) {
+            self.serve(stop)?;
+            match kicks.wait(-1, &mut [EpollEvent::default()]) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why a queue cannot be served any more.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The driver broke the rings.
+    #[error("{0}")]
+    Queue(#[from] Error),
+    /// The way to wait for it broke.
+    #[error("wait: {0}")]
+    Wait(#[from] io::Error),
+}
+
+/// A thread that serves a queue. Dropping it stops and joins the thread.
+pub(crate) struct Worker {
+    stop: Arc<AtomicBool>,
+    kick: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Worker {
+    /// Starts to serve what `server` makes of the queue and its kick, with the
+    /// ring at `place` if there is one, which is there again in the end.
+    pub(crate) fn start(
+        name: String,
+        threads: &Threads,
+        active: ActiveQueue,
+        place: RingPlace,
+        server: impl FnOnce(Queue) -> QueueServer,
+    ) -> io::Result<Self> {
+        let ActiveQueue { queue, kick } = active;
+        let kick = Arc::new(kick);
         let stop = Arc::new(AtomicBool::new(false));
         let server = server(queue);
         let thread = threads.spawn(name, ThreadKind::BlockIo, {
-            let stop = Arc::clone(&stop);
-            move || server.run(&kicks, &stop)
+            let (stop, kick) = (Arc::clone(&stop), Arc::clone(&kick));
+            move || match place.take() {
+                None => server.run(&kick, &stop),
+                Some(mut ring) => {
+                    if ring_server::run(server, &mut ring, &kick, &stop) {
+                        place.put_back(ring);
+                    }
+                }
+            }
         })?;
         Ok(Worker {
             stop,
@@ -137,7 +164,7 @@ impl Worker {
         })
     }
 
-    /// Tells the thread to end after the request at hand, without waiting.
+    /// Tells the thread to end after the requests at hand, without waiting.
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Release);
         // Fails only when the counter is full, after 2^64 - 2 kicks.

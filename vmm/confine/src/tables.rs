@@ -13,20 +13,20 @@ use libc::{
     SYS_fdatasync, SYS_flock, SYS_fstat, SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex,
     SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid, SYS_getgroups,
     SYS_getpeername, SYS_getpid, SYS_getppid, SYS_getrandom, SYS_getrusage, SYS_getsockname,
-    SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid, SYS_getxattr, SYS_ioctl,
-    SYS_landlock_add_rule, SYS_landlock_create_ruleset, SYS_landlock_restrict_self, SYS_linkat,
-    SYS_listen, SYS_listxattr, SYS_lseek, SYS_lstat, SYS_madvise, SYS_membarrier, SYS_memfd_create,
-    SYS_mincore, SYS_mkdir, SYS_mkdirat, SYS_mknodat, SYS_mmap, SYS_mprotect, SYS_mremap,
-    SYS_munmap, SYS_nanosleep, SYS_newfstatat, SYS_open, SYS_openat, SYS_openat2, SYS_pipe2,
-    SYS_poll, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_prlimit64,
-    SYS_pwrite64, SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readlink, SYS_readlinkat, SYS_readv,
-    SYS_recvfrom, SYS_recvmsg, SYS_removexattr, SYS_rename, SYS_renameat, SYS_renameat2,
-    SYS_restart_syscall, SYS_rmdir, SYS_rseq, SYS_rt_sigaction, SYS_rt_sigpending,
-    SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait, SYS_sched_getaffinity,
-    SYS_sched_yield, SYS_seccomp, SYS_sendfile, SYS_sendmsg, SYS_sendto, SYS_set_robust_list,
-    SYS_setfsgid, SYS_setfsuid, SYS_setgroups, SYS_setsockopt, SYS_setxattr, SYS_shutdown,
-    SYS_sigaltstack, SYS_signalfd4, SYS_socket, SYS_socketpair, SYS_splice, SYS_stat, SYS_statfs,
-    SYS_statx, SYS_symlinkat, SYS_syncfs, SYS_sysinfo, SYS_tgkill, SYS_timerfd_create,
+    SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid, SYS_getxattr, SYS_io_uring_enter,
+    SYS_io_uring_register, SYS_io_uring_setup, SYS_ioctl, SYS_landlock_add_rule,
+    SYS_landlock_create_ruleset, SYS_landlock_restrict_self, SYS_linkat, SYS_listen, SYS_listxattr,
+    SYS_lseek, SYS_lstat, SYS_madvise, SYS_membarrier, SYS_memfd_create, SYS_mincore, SYS_mkdir,
+    SYS_mkdirat, SYS_mknodat, SYS_mmap, SYS_mprotect, SYS_mremap, SYS_munmap, SYS_nanosleep,
+    SYS_newfstatat, SYS_open, SYS_openat, SYS_openat2, SYS_pipe2, SYS_poll, SYS_ppoll, SYS_prctl,
+    SYS_pread64, SYS_preadv, SYS_preadv2, SYS_prlimit64, SYS_pwrite64, SYS_pwritev, SYS_pwritev2,
+    SYS_read, SYS_readlink, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmsg, SYS_removexattr,
+    SYS_rename, SYS_renameat, SYS_renameat2, SYS_restart_syscall, SYS_rmdir, SYS_rseq,
+    SYS_rt_sigaction, SYS_rt_sigpending, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_rt_sigtimedwait,
+    SYS_sched_getaffinity, SYS_sched_yield, SYS_seccomp, SYS_sendfile, SYS_sendmsg, SYS_sendto,
+    SYS_set_robust_list, SYS_setfsgid, SYS_setfsuid, SYS_setgroups, SYS_setsockopt, SYS_setxattr,
+    SYS_shutdown, SYS_sigaltstack, SYS_signalfd4, SYS_socket, SYS_socketpair, SYS_splice, SYS_stat,
+    SYS_statfs, SYS_statx, SYS_symlinkat, SYS_syncfs, SYS_sysinfo, SYS_tgkill, SYS_timerfd_create,
     SYS_timerfd_gettime, SYS_timerfd_settime, SYS_umask, SYS_uname, SYS_unlink, SYS_unlinkat,
     SYS_utimensat, SYS_write, SYS_writev,
 };
@@ -45,6 +45,7 @@ pub(crate) const START_UP: Table = Table {
         SOCKETS,
         EVENTS,
         DISKS,
+        RINGS,
         FILES,
         SHARED_FOLDERS,
         TERMINAL,
@@ -270,7 +271,12 @@ const DISKS: &[Allow] = &[
     any(SYS_fsync),     // flush, of a file that grew
     any(SYS_fallocate), // discard and write-zeroes
     any(SYS_lseek),     // size, holes
+    any(SYS_io_uring_enter), // rings that exist, each bound to disk operations
 ];
+
+/// New rings, which devices have from their making on: what a ring is bound to
+/// cannot be changed, but another one could do anything.
+const RINGS: &[Allow] = &[any(SYS_io_uring_setup), any(SYS_io_uring_register)];
 
 /// Files by name: images, packs, devices, sockets of the host.
 #[rustfmt::skip]

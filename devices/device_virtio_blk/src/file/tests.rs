@@ -1,5 +1,6 @@
 //! The file backend against real files.
 
+use std::error::Error;
 use std::os::unix::fs::MetadataExt;
 
 use tempfile::NamedTempFile;
@@ -119,4 +120,87 @@ fn empty_ranges_are_no_error() {
     backend.discard(0, 0).unwrap();
     backend.write_zeroes(SIZE, 0, true).unwrap();
     backend.flush().unwrap();
+}
+
+/// A backend past the page cache, or `None`, loudly, where that is not possible.
+fn direct(file: &NamedTempFile) -> Option<FileBackend> {
+    let mut backend = writable(file);
+    match backend.use_direct(file.path()) {
+        Ok(()) => Some(backend),
+        Err(error) => {
+            eprintln!("NOT TESTED: {error}: {}", error.source().unwrap());
+            assert!(!backend.is_direct());
+            None
+        }
+    }
+}
+
+#[test]
+fn memory_that_is_not_aligned_is_transferred_past_the_page_cache() {
+    let file = file_of(0);
+    let Some(backend) = direct(&file) else { return };
+    // Longer than one buffer, and cut anywhere.
+    let length = 2 * BOUNCE + 3 * 512;
+    let mut from: Vec<u8> = (0..length).map(|at| (at % 241) as u8).collect();
+    let expected = from.clone();
+    let from = VolatileSlice::from(&mut from[..]);
+    let lengths = [1, 511, 0, 4000, BOUNCE, length - BOUNCE - 4512];
+    let pieces = slices(&from, &lengths);
+    assert!(backend.file_for(&pieces).is_none());
+    backend.write_at(&pieces, 1024).unwrap();
+    assert_eq!(contents(&file)[1024..1024 + length], expected);
+    assert_eq!(contents(&file)[1024 + length], 0);
+
+    let mut to = vec![0; length];
+    let memory = VolatileSlice::from(&mut to[..]);
+    backend
+        .read_at(&slices(&memory, &[length - 3, 3]), 1024)
+        .unwrap();
+    assert_eq!(to, expected);
+}
+
+#[test]
+fn aligned_memory_goes_to_the_file_as_it_is() {
+    let file = file_of(7);
+    let Some(backend) = direct(&file) else { return };
+    let mut memory = vec![0; 5 * 512];
+    let memory = VolatileSlice::from(aligned(&mut memory));
+    let pieces = slices(&memory, &[512, 0, 1536]);
+    assert!(backend.file_for(&pieces).is_some());
+    backend.read_at(&pieces, 512).unwrap();
+    let mut read = [0_u8; 2048];
+    memory.copy_to(&mut read);
+    assert_eq!(read, [7; 2048]);
+    assert!(backend.file_for(&slices(&memory, &[512, 500])).is_none());
+    assert!(backend.file_for(&[memory.offset(8).unwrap()]).is_none());
+}
+
+#[test]
+fn zeroes_are_written_past_the_page_cache() {
+    let file = file_of(1);
+    let Some(backend) = direct(&file) else { return };
+    backend.store_zeroes(512, ZEROES as u64 + 1024).unwrap();
+    let bytes = contents(&file);
+    let end = 512 + ZEROES + 1024;
+    assert!(bytes[512..end].iter().all(|byte| *byte == 0));
+    assert!(
+        bytes[..512]
+            .iter()
+            .chain(&bytes[end..])
+            .all(|byte| *byte == 1)
+    );
+}
+
+#[test]
+fn file_that_cannot_go_past_the_page_cache_is_used_through_it() {
+    let path = Path::new("/proc/self/exe");
+    let file = File::open("/proc/self/cmdline").unwrap();
+    // Not possible in procfs; what the file is called does not matter here.
+    let mut backend = FileBackend::from_file(file, path, true, Some(0)).unwrap();
+    let error = backend.use_direct(path).unwrap_err();
+    assert!(matches!(error, OpenError::NotDirect { .. }), "{error}");
+    let mut byte = [0];
+    let memory = VolatileSlice::from(&mut byte[..]);
+    backend.read_at(&[memory], 0).unwrap();
+    assert_ne!(byte, [0]);
 }

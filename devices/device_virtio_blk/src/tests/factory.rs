@@ -89,7 +89,15 @@ fn impossible_sizes_name_the_file() {
 #[test]
 fn unknown_option_is_answered_with_the_known_ones() {
     let error = refusal(json!({"path": "x", "cache": "none"}));
-    for word in ["cache", "path", "read_only", "serial", "size"] {
+    for word in [
+        "cache",
+        "path",
+        "read_only",
+        "serial",
+        "size",
+        "direct",
+        "engine",
+    ] {
         assert!(error.contains(word), "{error}");
     }
 }
@@ -121,4 +129,42 @@ fn missing_file_is_named_with_the_cause() {
     let error = refusal(json!({"path": "/nonexistent/disk"}));
     assert!(error.contains("/nonexistent/disk"), "{error}");
     assert!(error.contains("No such file"), "{error}");
+}
+
+#[test]
+fn each_engine_takes_both_ways_to_the_file() {
+    let (_folder, path) = folder_with_disk(4096);
+    for read_only in [true, false] {
+        for engine in ["auto", "threads", "io_uring"] {
+            if engine == "io_uring" && crate::flights::tests::ring().is_none() {
+                continue;
+            }
+            let options = json!({"path": path, "read_only": read_only, "engine": engine});
+            let device = create(options).unwrap();
+            assert_eq!(sectors(&*device), 8);
+            let options = json!({
+                "path": path, "read_only": read_only, "engine": engine, "direct": false,
+            });
+            create(options).unwrap();
+        }
+    }
+}
+
+#[test]
+fn unknown_engine_is_answered_with_the_known_ones() {
+    let (_folder, path) = folder_with_disk(4096);
+    let error = refusal(json!({"path": path, "engine": "aio"}));
+    for word in ["aio", "auto", "threads", "io_uring"] {
+        assert!(error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn direct_is_refused_only_where_it_is_asked_for_and_impossible() {
+    // A file system without any storage to go to directly.
+    let path = "/proc/self/cmdline";
+    let error = refusal(json!({"path": path, "direct": true}));
+    assert!(error.contains(path) && error.contains("direct"), "{error}");
+    let error = refusal(json!({"path": path}));
+    assert!(!error.contains("direct"), "{error}");
 }

@@ -22,6 +22,7 @@ use crate::queue::QueueServer;
 use crate::request::{gather, scatter};
 
 mod device;
+mod engines;
 mod factory;
 mod requests;
 mod rings;
@@ -157,9 +158,13 @@ pub(crate) fn await_event(event: &EventFd) {
     epoll
         .ctl(ControlOperation::Add, event.as_raw_fd(), interest)
         .unwrap();
-    let ready = epoll
-        .wait(LIMIT.as_millis() as i32, &mut [EpollEvent::default()])
-        .unwrap();
+    let ready = loop {
+        match epoll.wait(LIMIT.as_millis() as i32, &mut [EpollEvent::default()]) {
+            // A ring that is closed makes itself felt in the thread that made it.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => break outcome.unwrap(),
+        }
+    };
     assert_eq!(ready, 1, "no event within {LIMIT:?}");
     event.read().unwrap();
 }

@@ -11,6 +11,7 @@ use virtio_queue::Error;
 
 use super::*;
 use crate::queue::Worker;
+use crate::ring::RingPlace;
 
 const NEXT: u16 = VRING_DESC_F_NEXT as u16;
 const INDIRECT: u16 = VRING_DESC_F_INDIRECT as u16;
@@ -182,7 +183,14 @@ fn worker(driver: &Driver, line: &Arc<Line>, backend: Box<dyn BlockBackend>) -> 
         write_through: false,
     };
     let threads = Threads::new(|_| Ok(()));
-    let worker = Worker::start("blk0-test".into(), &threads, active, server).unwrap();
+    let worker = Worker::start(
+        "blk0-test".into(),
+        &threads,
+        active,
+        RingPlace::default(),
+        server,
+    )
+    .unwrap();
     (worker, kick)
 }
 
