@@ -29,8 +29,8 @@ pub use cache::{Cache, UnknownCache};
 pub use device::{FileSystemDevice, Tag, TagError};
 pub use factory::Factory;
 pub use fs::{
-    Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, Name, Node,
-    OpenFlags, Owner, SetAttr, SetTime, StatFs, Time,
+    Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, NAME_MAX,
+    Name, Node, OpenFlags, Owner, SetAttr, SetTime, StatFs, Time,
 };
 pub use memory::Memory;
 pub use queue::QueueServer;
