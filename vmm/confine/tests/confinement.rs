@@ -8,13 +8,14 @@ mod own_process;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::UdpSocket;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
 use confine::{SeccompMode, VIOLATION_STATUS, drop_capabilities, enter_process, enter_thread};
-use device_model::{ThreadKind, Threads};
+use device_model::{Interruptible, ThreadKind, Threads};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use own_process::{assert_done, in_own_process};
 
@@ -209,6 +210,41 @@ fn event_loop_serves_streams_under_its_filter() {
         ours.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hello");
     });
+    assert_done(&output);
+}
+
+#[test]
+fn file_server_waits_for_a_lock_until_another_file_server_ends_that() {
+    let output = in_own_process(
+        "file_server_waits_for_a_lock_until_another_file_server_ends_that",
+        || {
+            report_violations();
+            let held = nix::sys::memfd::memfd_create(c"", nix::sys::memfd::MFdFlags::empty());
+            let held = File::from(held.unwrap());
+            let other = File::open(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap();
+            enter_process(SeccompMode::Kill).unwrap();
+            confined(SeccompMode::Kill, ThreadKind::FileServer, move || {
+                held.lock().unwrap();
+                let wait = Interruptible::default();
+                let (inside, entered) = std::sync::mpsc::channel();
+                let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind));
+                let waiter = threads.spawn("fs-lock0".to_owned(), ThreadKind::FileServer, {
+                    let wait = wait.clone();
+                    move || {
+                        let call = || {
+                            inside.send(()).unwrap();
+                            other.lock()
+                        };
+                        let outcome = wait.run(call).unwrap().expect("it was not ended before");
+                        assert_eq!(outcome.unwrap_err().kind(), std::io::ErrorKind::Interrupted);
+                    }
+                });
+                entered.recv().unwrap();
+                assert!(wait.interrupt());
+                waiter.unwrap().join().unwrap();
+            });
+        },
+    );
     assert_done(&output);
 }
 

@@ -47,20 +47,30 @@ fn block_all() {
 #[test]
 fn wait_for_a_lock_ends_when_it_is_interrupted() {
     // Often, as the signal may come before, in or after the blocking call.
-    for _ in 0..50 {
+    for round in 0..50 {
         let (_held, other) = held();
         let wait = Interruptible::default();
+        let (inside, entered) = mpsc::channel();
         let (result, done) = mpsc::channel();
         let thread = thread::spawn({
             let wait = wait.clone();
             move || {
                 block_all();
-                let outcome = wait.run(|| lock(&other)).unwrap();
+                let call = || {
+                    inside.send(()).unwrap();
+                    lock(&other)
+                };
+                let outcome = wait.run(call).unwrap();
                 result.send((outcome, is_blocked())).unwrap();
             }
         });
+        let inside = round % 2 == 0;
+        if inside {
+            entered.recv_timeout(LIMIT).unwrap();
+        }
         assert!(wait.interrupt());
         let (outcome, blocked) = done.recv_timeout(LIMIT).unwrap();
+        assert!(outcome.is_some() || !inside, "the call was made");
         if let Some(outcome) = outcome {
             assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::Interrupted);
         }

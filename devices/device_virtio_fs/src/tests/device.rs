@@ -220,6 +220,8 @@ fn deactivation_ends_a_wait_for_a_lock() {
         }
         assert_eq!(driver.used(), None, "the chain of the wait is not touched");
     }
+    drop(device);
+    assert_eq!(Arc::strong_count(&mock), 1, "no thread waits any more");
 }
 
 #[test]

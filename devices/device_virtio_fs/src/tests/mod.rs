@@ -151,7 +151,12 @@ impl Driver {
 
     /// The device's half.
     pub(crate) fn queue(&self) -> Queue {
+        self.queue_with(false)
+    }
+
+    fn queue_with(&self, event_idx: bool) -> Queue {
         let mut queue = Queue::new(QUEUE).unwrap();
+        queue.set_event_idx(event_idx);
         queue.set_desc_table_address(Some(self.base as u32), Some(0));
         queue.set_avail_ring_address(Some(self.base as u32 + 0x1000), Some(0));
         queue.set_used_ring_address(Some(self.base as u32 + 0x2000), Some(0));
@@ -208,6 +213,12 @@ impl Driver {
         }
         self.offer(head);
         head
+    }
+
+    /// Asks to be notified when this many chains and one more have been used.
+    fn notify_after(&self, used: u16) {
+        let used_event = self.base + 0x1000 + 4 + 2 * u64::from(QUEUE);
+        self.put(&used.to_le_bytes(), used_event);
     }
 
     /// The next used chain: its head and length.
@@ -317,6 +328,10 @@ pub(crate) struct Bench {
 impl Bench {
     /// Before the handshake.
     pub(crate) fn new(cache: Cache, read_only: bool) -> Self {
+        Bench::with(cache, read_only, false)
+    }
+
+    fn with(cache: Cache, read_only: bool, event_idx: bool) -> Self {
         let memory = memory();
         let driver = Driver::new(&memory, 0);
         let line = Line::new();
@@ -326,7 +341,7 @@ impl Bench {
         let server = Server::new(Arc::clone(&mock) as _, options(cache, read_only), threads);
         let queue = QueueServer::new(
             1,
-            driver.queue(),
+            driver.queue_with(event_idx),
             memory,
             Arc::clone(&line) as _,
             Arc::new(server),
@@ -378,5 +393,20 @@ impl Bench {
 
     pub(crate) fn ask(&mut self, opcode: Opcode, arguments: &[u8]) -> Reply {
         self.raw(&request(opcode as u32, UNIQUE, arguments), 4096)
+    }
+}
+
+#[test]
+fn driver_is_notified_when_it_asked_to_be() {
+    let mut bench = Bench::with(Cache::Coherent, false, true);
+    let statfs = request(Opcode::Statfs as u32, UNIQUE, &[]);
+    bench.driver.put(&statfs, REQUEST);
+    bench.driver.notify_after(1);
+    for notified in [false, true, false] {
+        let buffers = [sent(REQUEST, statfs.len()), wanted(REPLY, 4096)];
+        bench.driver.send(&buffers);
+        bench.serve();
+        assert!(bench.driver.used().is_some());
+        assert_eq!(bench.line.queue.read().is_ok(), notified);
     }
 }
