@@ -18,15 +18,6 @@ enum Target {
     Held(Held),
 }
 
-impl Target {
-    fn of(fs: &HostFs, node: Node, handle: Option<Handle>) -> Result<Self, Errno> {
-        match handle {
-            Some(handle) => fs.handles.file(node, handle).map(Target::Open),
-            None => fs.inodes.get(node).map(Target::Held),
-        }
-    }
-}
-
 impl AsFd for Target {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
@@ -37,7 +28,10 @@ impl AsFd for Target {
 }
 
 pub(super) fn get(fs: &HostFs, node: Node, handle: Option<Handle>) -> Result<Attr, Errno> {
-    let target = Target::of(fs, node, handle)?;
+    let target = match handle {
+        Some(handle) => Target::Open(fs.handles.file(node, handle)?),
+        None => Target::Held(fs.inodes.get(node)?),
+    };
     let stat = Stat::of(target.as_fd())?;
     shown(fs, node, target.as_fd(), &stat)
 }
@@ -65,7 +59,10 @@ pub(super) fn set(
     handle: Option<Handle>,
     set: &SetAttr,
 ) -> Result<Attr, Errno> {
-    let target = Target::of(fs, node, handle)?;
+    let target = match handle {
+        Some(handle) => Target::Open(fs.handles.file(node, handle)?),
+        None => Target::Held(fs.changeable(node)?),
+    };
     if set.kill_privileges {
         fs.ownership.kill_privileges(&fs.proc, target.as_fd())?;
     }

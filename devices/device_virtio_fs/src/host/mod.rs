@@ -212,6 +212,13 @@ impl HostFs {
         Ok(folder)
     }
 
+    /// The file `node` of any type, for a change of what is not its contents.
+    fn changeable(&self, node: Node) -> Result<Held, Errno> {
+        let file = self.inodes.get(node)?;
+        self.still_inside(&file)?;
+        Ok(file)
+    }
+
     /// The regular file `node`, to be opened.
     fn regular(&self, node: Node) -> Result<Held, Errno> {
         let file = self.inodes.get(node)?;
@@ -274,12 +281,12 @@ impl HostFs {
 
     /// Counts a lookup of what was found at `place` and tells the guest of it.
     fn enter(&self, found: Found, place: Option<(Node, Name<'_>)>) -> Result<Entry, Errno> {
-        let attributes = Stat::of(found.fd.as_fd())?;
-        let node = self.inodes.enter(found, place)?;
+        let Found { fd, stat } = found;
+        let node = self.inodes.enter(fd, &stat, place)?;
         let shown = self
             .inodes
             .get(node)
-            .and_then(|held| attr::shown(self, node, held.as_fd(), &attributes));
+            .and_then(|held| attr::shown(self, node, held.as_fd(), &stat));
         match shown {
             // Numbers are never used twice, so generations tell nothing more.
             Ok(attr) => Ok(Entry {

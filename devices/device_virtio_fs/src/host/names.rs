@@ -124,7 +124,7 @@ pub(super) fn rename(
 }
 
 pub(super) fn link(fs: &HostFs, node: Node, parent: Node, name: Name<'_>) -> Result<Entry, Errno> {
-    let file = fs.inodes.get(node)?;
+    let file = fs.changeable(node)?;
     if file.kind == FileType::Directory {
         return Err(Errno::PERM);
     }

@@ -26,7 +26,7 @@ pub(super) fn set(
         return Err(Errno::INVAL);
     }
     match fs.ownership.attribute(name) {
-        Attribute::Real(name) => proc::set_xattr(fs.inodes.get(node)?.as_fd(), &name, value, flags),
+        Attribute::Real(name) => proc::set_xattr(fs.changeable(node)?.as_fd(), &name, value, flags),
         Attribute::Hidden => Err(Errno::PERM),
         Attribute::Unsupported => Err(Errno::OPNOTSUPP),
     }
@@ -57,7 +57,7 @@ pub(super) fn list(fs: &HostFs, node: Node) -> Result<Vec<u8>, Errno> {
 
 pub(super) fn remove(fs: &HostFs, node: Node, name: &CStr) -> Result<(), Errno> {
     match fs.ownership.attribute(name) {
-        Attribute::Real(name) => proc::remove_xattr(fs.inodes.get(node)?.as_fd(), &name),
+        Attribute::Real(name) => proc::remove_xattr(fs.changeable(node)?.as_fd(), &name),
         Attribute::Hidden => Err(Errno::PERM),
         Attribute::Unsupported => Err(Errno::OPNOTSUPP),
     }

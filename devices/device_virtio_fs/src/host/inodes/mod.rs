@@ -91,13 +91,14 @@ impl Inodes {
         Ok(Held { node, kind, fd })
     }
 
-    /// Counts one lookup of what was found at `place`, or has no name.
+    /// Counts one lookup of the file of `fd`, of which the host tells `stat`. It
+    /// was found at `place`, or has no name.
     pub(super) fn enter(
         &self,
-        found: Found,
+        fd: OwnedFd,
+        stat: &Stat,
         place: Option<(Node, Name<'_>)>,
     ) -> Result<Node, Errno> {
-        let Found { fd, stat } = found;
         let identity = stat.identity();
         let place = place.map(|(folder, name)| Place {
             folder,

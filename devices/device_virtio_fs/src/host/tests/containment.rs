@@ -151,6 +151,15 @@ fn folder_that_the_host_moves_out_is_lost() {
     let secret = share.lookup(inner, name(c"secret"));
     assert_eq!(secret.unwrap_err(), Errno::STALE);
     assert_eq!(share.open(file, flags(OFlags::RDONLY)), Err(Errno::STALE));
+    let set = SetAttr {
+        mode: Some(0o777),
+        ..SetAttr::default()
+    };
+    let set = share.setattr(file, None, &set);
+    assert_eq!(set.unwrap_err(), Errno::STALE);
+    let set = share.setxattr(file, c"user.x", b"1", 0);
+    assert_eq!(set, Err(Errno::STALE));
+    assert_eq!(share.removexattr(file, c"user.x"), Err(Errno::STALE));
     assert_eq!(
         share.link(file, Node::ROOT, name(c"l")).unwrap_err(),
         Errno::STALE
