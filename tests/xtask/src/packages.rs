@@ -17,6 +17,8 @@ const NEEDED: &[&str] = &[
     "cpio",
     // Images.
     "squashfs-tools",
+    // Disks: the tests let e2fsck judge them.
+    "e2fsprogs",
     // Kernel packs: unpacking a compressed kernel, building one.
     "binutils",
     "xz-utils",
