@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// A stage of the start, in the order in which machines pass them.
+/// A stage of the start, in the order in which machines pass them as a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Stage {
@@ -11,7 +11,8 @@ pub enum Stage {
     Start,
     /// Memory, kernel, devices and vCPUs are in place; vCPU 0 enters the guest.
     VcpuEntry,
-    /// The guest wrote its first byte to the console.
+    /// The guest wrote its first byte to the console: as a rule guest-init, as
+    /// kernels are told to be quiet unless they fail.
     FirstOutput,
     /// guest-init began to run as PID 1.
     Init,
@@ -26,7 +27,7 @@ impl fmt::Display for Stage {
         f.pad(match self {
             Stage::Start => "VMM start",
             Stage::VcpuEntry => "vCPU entry",
-            Stage::FirstOutput => "kernel's first output",
+            Stage::FirstOutput => "first console output",
             Stage::Init => "init",
             Stage::RootReady => "root assembled",
             Stage::AgentReady => "agent ready",
@@ -35,7 +36,7 @@ impl fmt::Display for Stage {
 }
 
 /// Stages with their moments, counted from the first one. Displayed as a table
-/// in milliseconds, one line a stage.
+/// in milliseconds, one line a stage, in the order of time.
 #[derive(Clone, Debug)]
 pub struct Timeline {
     start: Instant,
@@ -56,7 +57,7 @@ impl Timeline {
         if self.at(stage).is_none() {
             self.stages
                 .push((stage, when.saturating_duration_since(self.start)));
-            self.stages.sort();
+            self.stages.sort_by_key(|(stage, at)| (*at, *stage));
         }
     }
 
@@ -98,14 +99,18 @@ mod tests {
         timeline.record(Stage::AgentReady, start + Duration::from_millis(300));
         timeline.record(Stage::VcpuEntry, start + Duration::from_millis(10));
         timeline.record(Stage::VcpuEntry, start + Duration::from_millis(20));
+        timeline.record(Stage::FirstOutput, start + Duration::from_millis(120));
+        timeline.record(Stage::Init, start + Duration::from_millis(110));
         assert_eq!(
             timeline.at(Stage::VcpuEntry),
             Some(Duration::from_millis(10))
         );
         let text = timeline.to_string();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines.len(), 3);
+        assert_eq!(lines.len(), 5);
         assert!(lines[1].starts_with("vCPU entry") && lines[1].ends_with("10.0 ms  +10.0"));
-        assert!(lines[2].starts_with("agent ready") && lines[2].ends_with("300.0 ms  +290.0"));
+        assert!(lines[2].starts_with("init") && lines[2].ends_with("110.0 ms  +100.0"));
+        assert!(lines[3].starts_with("first console") && lines[3].ends_with("120.0 ms  +10.0"));
+        assert!(lines[4].starts_with("agent ready") && lines[4].ends_with("300.0 ms  +180.0"));
     }
 }
