@@ -67,19 +67,10 @@ fn transfer(
     offset: u64,
     once: impl Fn(*const libc::iovec, libc::c_int, libc::off_t) -> isize,
 ) -> Moved {
-    let mut pieces: Vec<libc::iovec> = memory
-        .iter()
-        .map(|slice| libc::iovec {
-            iov_base: slice.ptr_guard_mut().as_ptr().cast(),
-            iov_len: slice.len(),
-        })
-        .collect();
-    let mut left = pieces.as_mut_slice();
+    let mut pieces = Pieces::of(memory);
     let mut bytes = 0;
     let end = loop {
-        // Also empty pieces, which would look like the end of the file.
-        let done = left.iter().take_while(|piece| piece.iov_len == 0).count();
-        left = &mut left[done..];
+        let left = pieces.left();
         if left.is_empty() {
             break Ok(());
         }
@@ -89,12 +80,11 @@ fn transfer(
         let Some(at) = at else {
             break Err(io::ErrorKind::InvalidInput.into());
         };
-        let count = left.len().min(MAX_PIECES);
-        match once(left.as_ptr(), count as libc::c_int, at) {
+        match once(left.as_ptr(), left.len() as libc::c_int, at) {
             0 => break Ok(()),
             moved if moved > 0 => {
                 bytes += moved as usize;
-                advance(left, moved as usize);
+                pieces.advance(moved as usize);
             }
             _ => match io::Error::last_os_error() {
                 error if error.kind() == io::ErrorKind::Interrupted => {}
@@ -105,15 +95,45 @@ fn transfer(
     Moved { bytes, end }
 }
 
-/// Takes the first `moved` bytes off `pieces`, leaving emptied ones in place.
-fn advance(pieces: &mut [libc::iovec], mut moved: usize) {
-    for piece in pieces {
-        let step = moved.min(piece.iov_len);
-        piece.iov_base = piece.iov_base.cast::<u8>().wrapping_add(step).cast();
-        piece.iov_len -= step;
-        moved -= step;
-        if moved == 0 {
-            return;
+/// Guest memory as the kernel's vectored calls take it, with what is left to
+/// transfer. Points at memory and does not touch it.
+pub struct Pieces {
+    list: Vec<libc::iovec>,
+    done: usize,
+}
+
+impl Pieces {
+    /// All of `slices`, without the empty ones: a call for nothing would look
+    /// like the end of the file.
+    pub fn of(slices: &[VolatileSlice<'_>]) -> Self {
+        let list = slices
+            .iter()
+            .filter(|slice| !slice.is_empty())
+            .map(|slice| libc::iovec {
+                iov_base: slice.ptr_guard_mut().as_ptr().cast(),
+                iov_len: slice.len(),
+            })
+            .collect();
+        Pieces { list, done: 0 }
+    }
+
+    /// As many as one call takes; none when all is done.
+    pub fn left(&self) -> &[libc::iovec] {
+        let left = self.list.get(self.done..).unwrap_or_default();
+        &left[..left.len().min(MAX_PIECES)]
+    }
+
+    /// Takes off the first `moved` bytes of what is left.
+    pub fn advance(&mut self, mut moved: usize) {
+        for piece in self.list.iter_mut().skip(self.done) {
+            let step = moved.min(piece.iov_len);
+            piece.iov_base = piece.iov_base.cast::<u8>().wrapping_add(step).cast();
+            piece.iov_len -= step;
+            moved -= step;
+            if piece.iov_len > 0 {
+                return;
+            }
+            self.done += 1;
         }
     }
 }

@@ -28,5 +28,5 @@ pub use streams::{Ask, Incoming, StreamBackend, StreamHost, stream_port};
 pub use threads::{ThreadKind, Threads};
 pub use virtio::{
     ActivateError, Activation, ActiveQueue, Interrupt, VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_VERSION_1,
-    VirtioDevice,
+    VirtioDevice, read_config,
 };

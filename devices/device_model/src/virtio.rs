@@ -66,6 +66,16 @@ pub trait VirtioDevice: Send {
     fn deactivate(&mut self);
 }
 
+/// For [`VirtioDevice::read_config`]: fills `data` from the bytes of `config`
+/// at `offset`, and with zeros beyond its end.
+pub fn read_config(config: &[u8], offset: u64, data: &mut [u8]) {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let rest = config.get(from..).unwrap_or_default();
+    let (known, beyond) = data.split_at_mut(data.len().min(rest.len()));
+    known.copy_from_slice(&rest[..known.len()]);
+    beyond.fill(0);
+}
+
 /// Everything an active device may touch.
 pub struct Activation {
     /// Guest RAM.

@@ -18,9 +18,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::backend::Slice;
 use crate::disk::{Disk, Outcome, Range, Task};
-use crate::pieces::Pieces;
 use crate::request::Request;
 use crate::ring::Ring;
+use device_model::guest_io::Pieces;
 
 /// Numbers of what is no request; those are below the size of a queue.
 const WATCH: u64 = u64::MAX;

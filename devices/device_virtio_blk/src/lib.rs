@@ -21,7 +21,6 @@ mod disk;
 mod factory;
 mod file;
 mod flights;
-mod pieces;
 mod queue;
 mod request;
 mod ring;

@@ -113,11 +113,7 @@ impl VirtioDevice for FileSystemDevice {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = self.config.get(from..).unwrap_or_default();
-        let (known, beyond) = data.split_at_mut(data.len().min(rest.len()));
-        known.copy_from_slice(&rest[..known.len()]);
-        beyond.fill(0);
+        device_model::read_config(&self.config, offset, data);
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {

@@ -91,13 +91,7 @@ impl VirtioDevice for Vsock {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let config = self.guest_cid.to_le_bytes();
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let source = config.get(start..).unwrap_or_default();
-        let source = source.iter().copied().chain(std::iter::repeat(0));
-        for (byte, value) in data.iter_mut().zip(source) {
-            *byte = value;
-        }
+        device_model::read_config(&self.guest_cid.to_le_bytes(), offset, data);
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
