@@ -12,15 +12,15 @@ fn shem(kernel: &str, options: &[&str], script: &str) -> e2e_tests::Outcome {
     Shem::run(kernel, options, &["sh", "-c", script]).outcome()
 }
 
-/// `--mount`'s text for a disk.
+/// `--mount`'s text for a disk, with more of it.
 fn disk(path: &Path, rest: &str) -> String {
-    format!("type=disk,src={},dst=/d,{rest}", path.display())
+    format!("type=disk,src={},dst=/d{rest}", path.display())
 }
 
 fn a_disk_is_formatted_once_and_kept(kernel: &str) {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("d.img");
-    let mount = disk(&image, "size=64m");
+    let mount = disk(&image, ",size=64m");
     let first = shem(
         kernel,
         &["--mount", &mount],
@@ -36,7 +36,7 @@ fn a_disk_is_formatted_once_and_kept(kernel: &str) {
     );
     let read = shem(
         kernel,
-        &["--mount", &disk(&image, "readonly")],
+        &["--mount", &disk(&image, ",readonly")],
         "cat /d/f; touch /d/g",
     );
     assert_eq!(read.stdout, "kept\n", "{read:?}");
@@ -47,7 +47,7 @@ fn a_disk_is_formatted_once_and_kept(kernel: &str) {
 fn room_of_removed_files_goes_back_to_the_host() {
     let dir = tempfile::tempdir().unwrap();
     let image = dir.path().join("d.img");
-    let mount = disk(&image, "size=256m");
+    let mount = disk(&image, ",size=256m");
     let used = || fs::metadata(&image).unwrap().blocks() * 512;
     let write = "dd if=/dev/urandom of=/d/big bs=1M count=64 2>/dev/null; sync";
     assert_eq!(shem("tuned", &["--mount", &mount], write).status, Some(0));
@@ -63,7 +63,7 @@ fn room_of_removed_files_goes_back_to_the_host() {
 #[test]
 fn full_disk_is_enospc_and_the_vm_lives() {
     let dir = tempfile::tempdir().unwrap();
-    let mount = disk(&dir.path().join("d.img"), "size=8m");
+    let mount = disk(&dir.path().join("d.img"), ",size=8m");
     let script = "dd if=/dev/zero of=/d/big bs=1M count=32; rm /d/big; echo alive";
     let outcome = shem("tuned", &["--mount", &mount], script);
     assert!(outcome.stderr.contains("No space left"), "{outcome:?}");
@@ -130,13 +130,13 @@ fn disk_has_one_user_and_one_size() {
     let image = dir.path().join("d.img");
     shem("tuned", &["--mount", &disk(&image, "")], "true")
         .assert_refused(125, &["d.img", "give its size"]);
-    shem("tuned", &["--mount", &disk(&image, "size=1000")], "true")
+    shem("tuned", &["--mount", &disk(&image, ",size=1000")], "true")
         .assert_refused(125, &["d.img", "at least"]);
     assert_eq!(
-        shem("tuned", &["--mount", &disk(&image, "size=8m")], "true").status,
+        shem("tuned", &["--mount", &disk(&image, ",size=8m")], "true").status,
         Some(0)
     );
-    shem("tuned", &["--mount", &disk(&image, "size=9m")], "true")
+    shem("tuned", &["--mount", &disk(&image, ",size=9m")], "true")
         .assert_refused(125, &["d.img", "leave the size out"]);
     let lock = fs::File::open(&image).unwrap();
     lock.lock().unwrap();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gvmi::{ContainerConfig, Image};
+use log::Level;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shem::{
     ClientError, Command, Event, ExecError, Exit, ExitStatus, Process, Stdin, StopReport, Store,
@@ -40,6 +41,7 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     let store = Store::discover();
     let volumes = mounts::volumes(&args, &store.volumes())?;
     let as_users = volumes.iter().any(Volume::acts_as_users);
+    let keeps = volumes.iter().any(Volume::keeps_changes);
     confine::enter_process(args.seccomp, as_users)?;
     let images = open_images(&args.images, std::env::args_os())?;
     let top = images.first().map(|image| image.contents().config.clone());
@@ -50,7 +52,7 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     if args.timeline {
         eprint!("{}", vm.timeline());
     }
-    attend(&args, &vm, &command, &signals)
+    attend(&args, &vm, &command, &signals, keeps)
 }
 
 /// Refuses what can be refused before anything is done.
@@ -175,8 +177,15 @@ fn boot(
         .map_err(Into::into)
 }
 
-/// Runs the command in the VM to its end.
-fn attend(args: &RunArgs, vm: &Vm, command: &Command, signals: &Signals) -> Result<u8> {
+/// Runs the command in the VM to its end. What a volume `keeps` is written out
+/// before the VM goes.
+fn attend(
+    args: &RunArgs,
+    vm: &Vm,
+    command: &Command,
+    signals: &Signals,
+    keeps: bool,
+) -> Result<u8> {
     let process = match vm.exec(command) {
         Ok(process) => process,
         Err(ExecError::Client(error)) => return Err(stopped(vm, error)),
@@ -192,6 +201,17 @@ fn attend(args: &RunArgs, vm: &Vm, command: &Command, signals: &Signals) -> Resu
         Ended::ReaderGone => Ok(status::signalled(libc::SIGPIPE)),
         Ended::Lost(error) => Err(stopped(vm, error)),
     };
+    if keeps && let Err(error) = vm.agent().sync() {
+        // When the VM is gone already, that is the outcome.
+        log::log!(
+            if outcome.is_ok() {
+                Level::Warn
+            } else {
+                Level::Debug
+            },
+            "write the volumes out: {error}"
+        );
+    }
     // Ends what the passer may be waiting for.
     vm.kill();
     drop(passer);

@@ -98,6 +98,10 @@ impl Disk {
         self
     }
 
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.place, Place::File(_))
+    }
+
     /// Opens the disk, makes it where it is missing, and locks it.
     pub(super) fn open(&self) -> Result<OpenDisk, VolumeError> {
         match &self.place {

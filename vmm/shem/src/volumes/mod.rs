@@ -63,6 +63,16 @@ impl Volume {
         };
         ownership == Some(Ownership::AsIs)
     }
+
+    /// Whether what the guest writes to it is there when the VM is gone.
+    pub fn keeps_changes(&self) -> bool {
+        let kept = match &self.source {
+            VolumeSource::Folder(_) => true,
+            VolumeSource::Disk(disk) => disk.is_kept(),
+            VolumeSource::Memory(_) => false,
+        };
+        kept && !self.read_only
+    }
 }
 
 /// What a [`Volume`] shows.

@@ -402,6 +402,15 @@ mod tests {
     }
 
     #[test]
+    fn folders_and_files_keep_what_is_written() {
+        assert!(Volume::new(folder(), "/a").keeps_changes());
+        assert!(!Volume::new(folder(), "/a").read_only().keeps_changes());
+        assert!(Volume::new(Disk::file("d.img"), "/").keeps_changes());
+        assert!(!Volume::new(Disk::temporary("/tmp", 1), "/").keeps_changes());
+        assert!(!Volume::new(Memory::new(), "/a").keeps_changes());
+    }
+
+    #[test]
     fn paths_that_cannot_be_are_named() {
         for (target, word) in [
             ("data", "absolute"),
