@@ -11,10 +11,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest_protocol::OnError;
 use mkfs_ext4::{HEAD, MAX_LABEL, Options};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::console::say;
 use crate::error::{Attempt, BootError, Result};
+use crate::sys;
 
 const BLOCK_DEVICES: &str = "/sys/block";
 
@@ -22,8 +24,12 @@ const BLOCK_DEVICES: &str = "/sys/block";
 const EXT_MAGIC_OFFSET: usize = 1024 + 0x38;
 const EXT_MAGIC: [u8; 2] = [0x53, 0xef];
 
-/// The virtio block devices by serial number.
-pub struct Disks(Vec<(String, PathBuf)>);
+/// The virtio block devices by serial number, and what is mounted of them.
+pub struct Disks {
+    found: Vec<(String, PathBuf)>,
+    /// The roots of file systems that can be changed.
+    mounted: Vec<File>,
+}
 
 /// What the first bytes of a disk say.
 #[derive(Debug, PartialEq, Eq)]
@@ -55,15 +61,22 @@ impl Disks {
                 ));
             }
         }
-        Ok(Self(disks))
+        Ok(Self {
+            found: disks,
+            mounted: Vec::new(),
+        })
     }
 
     /// The device of the disk with this serial number.
     pub fn by_serial(&self, serial: &str) -> Result<&Path> {
-        match self.0.iter().find(|(of, _)| of == serial) {
+        match self.found.iter().find(|(of, _)| of == serial) {
             Some((_, device)) => Ok(device),
             None => {
-                let found: Vec<_> = self.0.iter().map(|(serial, _)| serial.as_str()).collect();
+                let found: Vec<_> = self
+                    .found
+                    .iter()
+                    .map(|(serial, _)| serial.as_str())
+                    .collect();
                 let found = if found.is_empty() {
                     "none".into()
                 } else {
@@ -78,7 +91,7 @@ impl Disks {
 
     /// Mounts the ext4 of a disk, and makes it first when the disk is empty.
     pub fn mount_ext4(
-        &self,
+        &mut self,
         serial: &str,
         target: &str,
         flags: MsFlags,
@@ -93,14 +106,31 @@ impl Disks {
         };
         // What files leave goes back to the host as they go.
         let options = format!("errors={errors},discard");
-        mount(
-            Some(device),
-            target,
-            Some("ext4"),
-            flags,
-            Some(options.as_str()),
-        )
-        .attempt(format_args!("mount disk {serial} on {target}"))
+        let what = format_args!("mount disk {serial} on {target}");
+        let ext4 = Some("ext4");
+        match mount(Some(device), target, ext4, flags, Some(options.as_str())) {
+            // Its journal holds changes that nothing can be written for.
+            Err(Errno::EROFS) => {
+                return Err(BootError::new(format!(
+                    "{what}: its last user was cut short; mount it once without read-only"
+                )));
+            }
+            outcome => outcome.attempt(what)?,
+        }
+        if !flags.contains(MsFlags::MS_RDONLY) {
+            self.mounted.push(File::open(target).attempt(target)?);
+        }
+        Ok(())
+    }
+
+    /// Leaves all that is mounted as an orderly unmount would, so that the next
+    /// one needs no repair and no right to write. Nothing changes it any more.
+    pub fn freeze(&self) {
+        for folder in &self.mounted {
+            if let Err(error) = sys::freeze(folder) {
+                say(format_args!("warning: freeze a disk: {error}"));
+            }
+        }
     }
 }
 

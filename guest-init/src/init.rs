@@ -14,6 +14,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::agent;
 use crate::console::say;
+use crate::disks::Disks;
 use crate::error::{Attempt, BootError, Result};
 use crate::identity;
 use crate::modules;
@@ -40,11 +41,11 @@ pub fn run() -> ExitCode {
             // The host sees the agent's connection end and takes the machine
             // down, as an agent lost. A power-off now would look wanted.
             std::thread::sleep(HOST_GRACE);
-            power_off()
+            power_off(None)
         }
         Err(error) => {
             say(format_args!("fatal: {error}"));
-            power_off()
+            power_off(None)
         }
     }
 }
@@ -56,10 +57,11 @@ fn boot(init_start_us: u64) -> Result<Fork> {
     let config = BootConfig::decode(&config)
         .map_err(|error| BootError::new(format!("boot configuration: {error}")))?;
     modules::load(&config.modules)?;
-    root::assemble(&config.layers, &config.upper)?;
+    let mut disks = Disks::find()?;
+    root::assemble(&config.layers, &config.upper, &mut disks)?;
     root::switch()?;
     mounts::mount_container(&config.mounts);
-    volumes::mount_all(&config.mounts)?;
+    volumes::mount_all(&config.mounts, &mut disks)?;
     identity::apply(&config.hostname);
     let root_ready_us = boot_time_us();
 
@@ -70,7 +72,7 @@ fn boot(init_start_us: u64) -> Result<Fork> {
                 root_ready_us,
                 agent_ready_us: 0,
             };
-            if let Err(error) = agent::run(config.hostname, times) {
+            if let Err(error) = agent::run(config.hostname, times, &disks) {
                 say(format_args!("agent: {error}"));
             }
             Ok(Fork::Child)
@@ -88,9 +90,12 @@ pub fn boot_time_us() -> u64 {
     u64::try_from(now).unwrap_or(0)
 }
 
-/// Writes file systems out and ends the machine.
-pub fn power_off() -> ! {
+/// Writes file systems out, leaves `disks` in order, and ends the machine.
+pub fn power_off(disks: Option<&Disks>) -> ! {
     nix::unistd::sync();
+    if let Some(disks) = disks {
+        disks.freeze();
+    }
     let Err(error) = reboot(RebootMode::RB_POWER_OFF);
     say(format_args!("power off: {error}"));
     // PID 1 that ends is a kernel panic, which stops the machine as well.

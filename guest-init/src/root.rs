@@ -22,8 +22,7 @@ const NEW_ROOT: &str = "/mnt/root";
 
 /// Mounts the layers with these serial numbers, the first on top, and an
 /// overlay over them whose root has mode and owner of the top layer's.
-pub fn assemble(serials: &[String], upper: &Upper) -> Result<()> {
-    let disks = Disks::find()?;
+pub fn assemble(serials: &[String], upper: &Upper, disks: &mut Disks) -> Result<()> {
     let mut lower = String::new();
     for (index, serial) in serials.iter().enumerate() {
         let device = disks.by_serial(serial)?;
@@ -45,7 +44,7 @@ pub fn assemble(serials: &[String], upper: &Upper) -> Result<()> {
         }
         lower.push_str(&target);
     }
-    mount_upper(upper, &disks)?;
+    mount_upper(upper, disks)?;
     let (upper_dir, work_dir) = prepare_upper(UPPER, &format!("{LAYERS}/0"))?;
     make_dir(NEW_ROOT)?;
     let options = format!("lowerdir={lower},upperdir={upper_dir},workdir={work_dir}");
@@ -70,7 +69,7 @@ pub fn switch() -> Result<()> {
     std::env::set_current_dir("/").attempt("/")
 }
 
-fn mount_upper(upper: &Upper, disks: &Disks) -> Result<()> {
+fn mount_upper(upper: &Upper, disks: &mut Disks) -> Result<()> {
     make_dir(UPPER)?;
     let size = match upper {
         Upper::Tmpfs { size } => size,

@@ -165,6 +165,15 @@ pub fn set_window_size(terminal: BorrowedFd<'_>, size: WindowSize) -> io::Result
     check(unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSWINSZ, &size) }).map(drop)
 }
 
+/// Makes the file system of `folder` whole on its disk: everything is written,
+/// and whoever changes it from now on waits for ever.
+pub fn freeze(folder: impl AsFd) -> io::Result<()> {
+    /// `_IOWR('X', 119, int)` of linux/fs.h.
+    const FIFREEZE: c_ulong = 0xc004_5877;
+    // SAFETY: FIFREEZE takes no argument.
+    check(unsafe { libc::ioctl(folder.as_fd().as_raw_fd(), FIFREEZE, 0) }).map(drop)
+}
+
 /// Loads a kernel module from a file, without parameters.
 pub fn load_module(file: impl AsFd) -> io::Result<()> {
     let parameters = c"".as_ptr();

@@ -17,11 +17,7 @@ use crate::error::{Attempt, BootError, Result};
 use crate::fill;
 
 /// Mounts all of `mounts`, those that lie in others after these.
-pub fn mount_all(mounts: &[Mount]) -> Result<()> {
-    if mounts.is_empty() {
-        return Ok(());
-    }
-    let disks = Disks::find()?;
+pub fn mount_all(mounts: &[Mount], disks: &mut Disks) -> Result<()> {
     for mount in outer_first(mounts) {
         // Only now, as it may lie in what was mounted last.
         let target = &mount.target;
@@ -35,7 +31,7 @@ pub fn mount_all(mounts: &[Mount]) -> Result<()> {
         } else {
             None
         };
-        mount_one(mount, &disks)?;
+        mount_one(mount, disks)?;
         if let Some(image) = image {
             fill::fill(&image.path(), target.as_ref()).map_err(|error| {
                 BootError::new(format!("fill {target} from the image: {error}"))
@@ -45,7 +41,7 @@ pub fn mount_all(mounts: &[Mount]) -> Result<()> {
     Ok(())
 }
 
-fn mount_one(mount: &Mount, disks: &Disks) -> Result<()> {
+fn mount_one(mount: &Mount, disks: &mut Disks) -> Result<()> {
     let target = mount.target.as_str();
     // A device node of a volume is of no use; set-id programs are, as in an image.
     let mut flags = MsFlags::MS_NODEV;

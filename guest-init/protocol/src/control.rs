@@ -64,8 +64,8 @@ pub enum RequestBody {
         /// Nanoseconds since the epoch, UTC.
         unix_nanos: u64,
     },
-    /// Write all file systems out and power off. The response comes before
-    /// the power goes, but may not arrive.
+    /// Write all file systems out, leave disks as unmounted ones and power off.
+    /// The response comes before the power goes, but may not arrive.
     Shutdown,
 }
 

@@ -40,6 +40,7 @@ use nix::sys::socket::{
 };
 
 use crate::console::say;
+use crate::disks::Disks;
 use crate::error::{Attempt, Result};
 use crate::identity;
 use crate::init;
@@ -71,8 +72,9 @@ pub struct Target {
     terminal: Option<OwnedFd>,
 }
 
-/// Connects to the host and serves it until it hangs up or asks for the end.
-pub fn run(hostname: String, mut times: BootTimes) -> Result<()> {
+/// Connects to the host and serves it until it hangs up or asks for the end,
+/// when it leaves `disks` in order.
+pub fn run(hostname: String, mut times: BootTimes, disks: &Disks) -> Result<()> {
     protect();
     let listener = listen_on(AGENT_PORT).attempt("listen on vsock")?;
     let control = connect_to_host(CONTROL_PORT).attempt("connect to the host")?;
@@ -91,7 +93,7 @@ pub fn run(hostname: String, mut times: BootTimes) -> Result<()> {
         control::End::HungUp => Ok(()),
         control::End::Shutdown => {
             say("powering off");
-            init::power_off()
+            init::power_off(Some(disks))
         }
     }
 }

@@ -7,6 +7,10 @@ use nix::sched::{CloneFlags, unshare};
 
 use super::*;
 
+fn disks() -> Disks {
+    Disks::find().unwrap()
+}
+
 fn tmpfs(target: &str, mode: u32) -> Mount {
     Mount {
         target: target.into(),
@@ -47,7 +51,7 @@ fn apart(test: impl FnOnce(&str) + Send) {
 fn mounts_in_others_work_in_any_order() {
     apart(|dir| {
         let (outer, inner) = (format!("{dir}/a"), format!("{dir}/a/b/c"));
-        mount_all(&[tmpfs(&inner, 0o1777), tmpfs(&outer, 0o711)]).unwrap();
+        mount_all(&[tmpfs(&inner, 0o1777), tmpfs(&outer, 0o711)], &mut disks()).unwrap();
         let mode = |path: &str| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
         assert_eq!(mode(&outer), 0o711);
         assert_eq!(mode(&format!("{dir}/a/b")), 0o755);
@@ -60,9 +64,13 @@ fn links_are_followed_and_files_are_no_mount_points() {
     apart(|dir| {
         fs::create_dir(format!("{dir}/real")).unwrap();
         std::os::unix::fs::symlink("real", format!("{dir}/link")).unwrap();
-        mount_all(&[tmpfs(&format!("{dir}/link/in"), 0o700)]).unwrap();
+        mount_all(&[tmpfs(&format!("{dir}/link/in"), 0o700)], &mut disks()).unwrap();
         fs::write(format!("{dir}/real/in/file"), "").unwrap();
-        let error = mount_all(&[tmpfs(&format!("{dir}/real/in/file"), 0o700)]).unwrap_err();
+        let error = mount_all(
+            &[tmpfs(&format!("{dir}/real/in/file"), 0o700)],
+            &mut disks(),
+        )
+        .unwrap_err();
         let text = error.to_string();
         assert!(
             text.starts_with(&format!("create the mount point {dir}/real/in/file:")),
@@ -76,7 +84,7 @@ fn read_only_mount_cannot_be_changed() {
     apart(|dir| {
         let mut mount = tmpfs(&format!("{dir}/a"), 0o777);
         mount.read_only = true;
-        mount_all(&[mount]).unwrap();
+        mount_all(&[mount], &mut disks()).unwrap();
         let error = fs::write(format!("{dir}/a/file"), "").unwrap_err();
         assert_eq!(error.raw_os_error(), Some(libc::EROFS));
     });
@@ -91,7 +99,7 @@ fn what_a_mount_covers_can_be_copied_into_it() {
         fs::create_dir_all(format!("{target}/sub")).unwrap();
         fs::write(format!("{target}/sub/file"), "from the image").unwrap();
         let image = Below::open(&target).unwrap();
-        mount_all(&[tmpfs(&target, 0o755)]).unwrap();
+        mount_all(&[tmpfs(&target, 0o755)], &mut disks()).unwrap();
         assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
         fill::fill(&image.path(), target.as_ref()).unwrap();
         let copy = fs::read(format!("{target}/sub/file")).unwrap();
@@ -112,7 +120,9 @@ fn failures_name_the_source_and_the_place() {
             errors: guest_protocol::OnError::Panic,
             fill: true,
         };
-        let error = mount_all(&[with(disk)]).unwrap_err().to_string();
+        let error = mount_all(&[with(disk)], &mut disks())
+            .unwrap_err()
+            .to_string();
         assert!(
             error.contains("no disk with serial no such disk"),
             "{error}"
@@ -121,7 +131,9 @@ fn failures_name_the_source_and_the_place() {
             tag: "no such tag".into(),
             fill: false,
         };
-        let error = mount_all(&[with(share)]).unwrap_err().to_string();
+        let error = mount_all(&[with(share)], &mut disks())
+            .unwrap_err()
+            .to_string();
         let expected = format!("mount share no such tag on {dir}/data:");
         assert!(error.starts_with(&expected), "{error}");
     });

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gvmi::{ContainerConfig, Image};
-use log::Level;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shem::{
-    ClientError, Command, Event, ExecError, Exit, ExitStatus, Process, Stdin, StopReport, Store,
-    Tty, Vm, Volume, WindowSize,
+    ClientError, Command, Event, ExecError, Exit, ExitStatus, Process, STOP_GRACE, Stdin,
+    StopReport, Store, Tty, Vm, Volume, WindowSize,
 };
 
 use crate::args::RunArgs;
@@ -52,7 +51,7 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     if args.timeline {
         eprint!("{}", vm.timeline());
     }
-    attend(&args, &vm, &command, &signals, keeps)
+    attend(&args, vm, &command, &signals, keeps)
 }
 
 /// Refuses what can be refused before anything is done.
@@ -177,18 +176,12 @@ fn boot(
         .map_err(Into::into)
 }
 
-/// Runs the command in the VM to its end. What a volume `keeps` is written out
-/// before the VM goes.
-fn attend(
-    args: &RunArgs,
-    vm: &Vm,
-    command: &Command,
-    signals: &Signals,
-    keeps: bool,
-) -> Result<u8> {
+/// Runs the command in the VM to its end. Where a volume `keeps` what was
+/// written, the VM ends in order, else at once.
+fn attend(args: &RunArgs, vm: Vm, command: &Command, signals: &Signals, keeps: bool) -> Result<u8> {
     let process = match vm.exec(command) {
         Ok(process) => process,
-        Err(ExecError::Client(error)) => return Err(stopped(vm, error)),
+        Err(ExecError::Client(error)) => return Err(stopped(&vm, error)),
         Err(error) => {
             eprintln!("shem: {error}");
             return Ok(error.exit_code());
@@ -199,21 +192,14 @@ fn attend(
     let outcome = match ended {
         Ended::Exit(exit) => Ok(exit_status(exit, args.memory)),
         Ended::ReaderGone => Ok(status::signalled(libc::SIGPIPE)),
-        Ended::Lost(error) => Err(stopped(vm, error)),
+        Ended::Lost(error) => Err(stopped(&vm, error)),
     };
-    if keeps && let Err(error) = vm.agent().sync() {
-        // When the VM is gone already, that is the outcome.
-        log::log!(
-            if outcome.is_ok() {
-                Level::Warn
-            } else {
-                Level::Debug
-            },
-            "write the volumes out: {error}"
-        );
+    // Either ends what the passer may be waiting for.
+    if keeps {
+        vm.stop(STOP_GRACE);
+    } else {
+        vm.kill();
     }
-    // Ends what the passer may be waiting for.
-    vm.kill();
     drop(passer);
     outcome
 }

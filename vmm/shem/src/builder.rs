@@ -28,6 +28,9 @@ pub const DEFAULT_HOSTNAME: &str = "golem";
 /// Kernels need far below a second where KVM is real.
 pub const DEFAULT_BOOT_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Before guest-init's last words on the console.
+const FATAL: &str = "shem-init: fatal: ";
+
 /// How long a machine that is stopping anyway may take to do so.
 const END: Duration = Duration::from_secs(10);
 
@@ -83,15 +86,15 @@ pub enum BootError {
     Agent(#[source] ClientError),
 }
 
-/// The console's last line, for an error of one line.
+/// What the guest's init gave up for, or the console's last line, for an error
+/// of one line.
 fn last_words(report: &StopReport) -> String {
-    let line = report
-        .console_tail
-        .lines()
-        .rev()
-        .map(str::trim)
-        .find(|line| !line.is_empty());
-    line.map_or(String::new(), |line| {
+    let lines = || report.console_tail.lines().rev().map(str::trim);
+    if let Some(fatal) = lines().find_map(|line| line.strip_prefix(FATAL)) {
+        return format!("; its init: {fatal}");
+    }
+    let last = lines().find(|line| !line.is_empty());
+    last.map_or(String::new(), |line| {
         format!("; the console's last line: {line}")
     })
 }
