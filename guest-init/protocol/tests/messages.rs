@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 
 use guest_protocol::{
-    Answer, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage, FileRequest,
-    FileStat, FrameError, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG, MAX_HOSTNAME,
-    MAX_LAYERS, MAX_MOUNTS, MAX_PATH, MAX_REQUEST, Message, MessageError, Mount, MountSource,
-    OnError, Open, ProcessMessage, ProcessRequest, Request, RequestBody, Tty, Upper, VERSION,
-    WindowSize, decode, encode, write_message,
+    Answer, ArchiveRead, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage,
+    FileRequest, FileStat, FrameError, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG,
+    MAX_HOSTNAME, MAX_LAYERS, MAX_MOUNTS, MAX_NAME, MAX_PATH, MAX_REQUEST, Message, MessageError,
+    Mount, MountSource, OnError, Open, ProcessMessage, ProcessRequest, Request, RequestBody, Tty,
+    Upper, VERSION, WindowSize, decode, encode, write_message,
 };
 use proptest::prelude::*;
 
@@ -146,6 +146,14 @@ proptest! {
     }
 
     #[test]
+    fn archives_come_back_as_they_went(path in os_string(), name in os_string(), follow: bool) {
+        let name = OsString::from_vec(name.into_vec().into_iter().filter(|b| *b != b'/').collect());
+        prop_assume!(!path.is_empty() && !name.is_empty() && name != "..");
+        round_trips(&Open::ArchiveWrite { path: path.clone() });
+        round_trips(&Open::ArchiveRead(ArchiveRead { path, name, follow }));
+    }
+
+    #[test]
     fn requests_come_back_as_they_went(id: u32, body in request_body()) {
         round_trips(&Request { id, body });
     }
@@ -266,6 +274,26 @@ fn exec_that_no_kernel_would_take_is_refused() {
     ];
     for exec in bad {
         assert!(encode(&Open::Exec(exec.clone())).is_err(), "{exec:?}");
+    }
+}
+
+#[test]
+fn archive_name_that_is_a_path_is_refused() {
+    let read = |name: OsString| {
+        Open::ArchiveRead(ArchiveRead {
+            path: "/etc".into(),
+            name,
+            follow: false,
+        })
+    };
+    round_trips(&read(".".into()));
+    round_trips(&read("n".repeat(MAX_NAME).into()));
+    for bad in ["", "..", "a/b", "/", "a\0b", &"n".repeat(MAX_NAME + 1)] {
+        assert!(encode(&read(bad.into())).is_err(), "{bad:?}");
+    }
+    for bad in ["", "a\0b", &"p".repeat(MAX_PATH + 1)] {
+        let write = Open::ArchiveWrite { path: bad.into() };
+        assert!(encode(&write).is_err(), "{bad:?}");
     }
 }
 
