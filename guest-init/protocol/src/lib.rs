@@ -44,7 +44,8 @@ pub use process::{
 
 /// Version of everything in this crate. It changes whenever an encoding does:
 /// both sides come from one release, so there is no negotiation. 3: archives,
-/// which an agent of version 2 would take for a malformed request.
+/// which an agent of version 2 would take for a malformed request, and guests
+/// without layers.
 pub const VERSION: u32 = 3;
 
 /// vsock port on the host that the agent connects to when it is ready.
