@@ -135,6 +135,20 @@ impl ArchiveWriter {
         })
     }
 
+    /// Gives up, and waits until the guest has removed what it had unpacked.
+    ///
+    /// # Errors
+    /// When the guest cannot say that it has.
+    pub fn abort(mut self) -> Result<(), ClientError> {
+        self.connection.stream().end();
+        timed(&mut self.connection, WRITE, |connection| {
+            match connection.receive_message()? {
+                FileMessage::Failed(_) => Ok(()),
+                _ => Err(ClientError::unexpected("message")),
+            }
+        })
+    }
+
     fn send(&mut self) -> Result<(), ClientError> {
         let Self { connection, data } = self;
         timed(connection, WRITE, |connection| {

@@ -183,6 +183,10 @@ fn host_that_hangs_up_leaves_nothing_of_an_archive() {
         idle(&guest);
         assert_eq!(fs::read_dir(root.join("etc")).unwrap().count(), 0, "{len}");
     }
+    let mut out = port.write_archive("/etc").unwrap();
+    out.write_all(&archive[..complete / 2]).unwrap();
+    out.abort().unwrap();
+    assert_eq!(fs::read_dir(root.join("etc")).unwrap().count(), 0);
     // And the other way round: the agent gives up, whatever is left to send.
     drop(port.read_archive(asked("/src", "data", false)).unwrap());
     idle(&guest);
