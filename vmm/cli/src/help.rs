@@ -83,14 +83,14 @@ Examples:
   shem cp -a ./rootfs/. volume:data:/          into a volume, with owners
   shem cp box:/etc - | tar t                   as a tar stream
 
-SRC may be a file, a folder, or a folder's contents as FOLDER/. — DST is as with
+SRC may be a file, a folder, or what is in a folder as FOLDER/. and DST is as with
 `docker cp`: in a folder that is there the copy has the name of SRC, else it is
 DST itself. Links are copied as links. Nothing is seen at DST before all of it
 is there. A path of this host with a colon begins with / or ./.
 
 Without -a what comes into a VM belongs to root, and what comes out to you.
-Device nodes are not made on this host. A volume of folders may be in use; a
-disk may not: copy through the VM that has it.";
+Device nodes are not made on this host. A volume that is a folder may be in use;
+a disk may not: copy through the VM that has it.";
 
 /// Below the help of `shem doctor`.
 pub const DOCTOR: &str = "\

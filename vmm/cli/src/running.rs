@@ -82,11 +82,14 @@ pub fn random_name() -> Result<String> {
 }
 
 impl RunFolder {
-    /// This user's: below `$XDG_RUNTIME_DIR`, else `/run` for root, else the
-    /// folder for temporary files.
+    /// This user's: below `$XDG_RUNTIME_DIR` when that is this user's own, else
+    /// `/run` for root, else the folder for temporary files.
     pub fn of_this_user() -> Self {
         let user = nix::unistd::geteuid();
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty());
+        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| {
+            // sudo may leave another's there.
+            fs::metadata(dir).is_ok_and(|data| data.uid() == user.as_raw())
+        });
         Self(match runtime {
             Some(dir) => Path::new(&dir).join("shem"),
             None if user.is_root() => "/run/shem".into(),
