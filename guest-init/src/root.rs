@@ -21,8 +21,12 @@ const UPPER: &str = "/mnt/upper";
 const NEW_ROOT: &str = "/mnt/root";
 
 /// Mounts the layers with these serial numbers, the first on top, and an
-/// overlay over them whose root has mode and owner of the top layer's.
+/// overlay over them whose root has mode and owner of the top layer's. Without
+/// layers what would take the changes is the root itself.
 pub fn assemble(serials: &[String], upper: &Upper, disks: &mut Disks) -> Result<()> {
+    if serials.is_empty() {
+        return mount_upper(upper, disks, NEW_ROOT);
+    }
     let mut lower = String::new();
     for (index, serial) in serials.iter().enumerate() {
         let device = disks.by_serial(serial)?;
@@ -44,7 +48,7 @@ pub fn assemble(serials: &[String], upper: &Upper, disks: &mut Disks) -> Result<
         }
         lower.push_str(&target);
     }
-    mount_upper(upper, disks)?;
+    mount_upper(upper, disks, UPPER)?;
     let (upper_dir, work_dir) = prepare_upper(UPPER, &format!("{LAYERS}/0"))?;
     make_dir(NEW_ROOT)?;
     let options = format!("lowerdir={lower},upperdir={upper_dir},workdir={work_dir}");
@@ -69,13 +73,13 @@ pub fn switch() -> Result<()> {
     std::env::set_current_dir("/").attempt("/")
 }
 
-fn mount_upper(upper: &Upper, disks: &mut Disks) -> Result<()> {
-    make_dir(UPPER)?;
+fn mount_upper(upper: &Upper, disks: &mut Disks, target: &str) -> Result<()> {
+    make_dir(target)?;
     let size = match upper {
         Upper::Tmpfs { size } => size,
         Upper::Disk { serial } => {
             let errors = OnError::RemountReadOnly;
-            return disks.mount_ext4(serial, UPPER, MsFlags::empty(), errors);
+            return disks.mount_ext4(serial, target, MsFlags::empty(), errors);
         }
     };
     let options = match size {
@@ -84,12 +88,12 @@ fn mount_upper(upper: &Upper, disks: &mut Disks) -> Result<()> {
     };
     mount(
         Some("tmpfs"),
-        UPPER,
+        target,
         Some("tmpfs"),
         MsFlags::empty(),
         Some(options.as_str()),
     )
-    .attempt("mount the overlay's tmpfs")
+    .attempt("mount the root's tmpfs")
 }
 
 /// Makes ready what the overlay needs in `above`: the folder of changes, which

@@ -1,6 +1,5 @@
 //! The agent as a whole: greeting, services of the control connection, starting processes.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,17 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use guest_protocol::{
-    AGENT_PORT, Answer, Done, Exec, FromAgent, Hello, HostEntry, MessageError, Open,
-    ProcessMessage, Request, RequestBody,
+    Answer, Exec, FromAgent, Hello, HostEntry, MessageError, Open, ProcessMessage, Request,
+    RequestBody,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::error::{ClientError, ExecError};
+use crate::port::{AgentPort, Connect};
 use crate::process::Process;
 use crate::stream::{Connection, Stream};
-
-/// Connects to a vsock port of the guest.
-pub type Connect = Box<dyn Fn(u32) -> io::Result<UnixStream> + Send + Sync>;
 
 /// How long the greeting may take once the agent has connected.
 pub const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
@@ -36,12 +33,7 @@ pub struct Agent {
     /// A second handle on the control connection, to wait for its end while a
     /// request holds the lock.
     control_fd: OwnedFd,
-    port: Arc<Port>,
-}
-
-/// The agent's port, shared with the processes, whose signals need it.
-pub(crate) struct Port {
-    connect: Connect,
+    port: Arc<AgentPort>,
 }
 
 #[derive(Debug)]
@@ -76,7 +68,7 @@ impl Agent {
                 next_id: 0,
             }),
             control_fd,
-            port: Arc::new(Port { connect }),
+            port: Arc::new(AgentPort::new(connect)),
         })
     }
 
@@ -177,7 +169,8 @@ impl Agent {
         self.control_fd.as_fd()
     }
 
-    pub(crate) fn port(&self) -> &Port {
+    /// Its port, for files and archives.
+    pub fn port(&self) -> &AgentPort {
         &self.port
     }
 
@@ -208,30 +201,6 @@ impl Agent {
                 }
             }
         })
-    }
-}
-
-impl Port {
-    /// A new connection to the agent's port.
-    pub(crate) fn open(&self) -> Result<Connection, ClientError> {
-        let socket = (self.connect)(AGENT_PORT).map_err(ClientError::Connect)?;
-        Ok(Connection::new(Stream::new(socket)))
-    }
-
-    /// A connection that asks for one thing and gets one answer.
-    pub(crate) fn ask(&self, what: &'static str, open: &Open) -> Result<(), ClientError> {
-        self.open()?
-            .with_deadline(REQUEST_DEADLINE, what, |connection| {
-                connection.open(open)?;
-                let Done(result) = connection.receive_message()?;
-                result.map_err(ClientError::Failed)
-            })
-    }
-}
-
-impl fmt::Debug for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Port").finish_non_exhaustive()
     }
 }
 

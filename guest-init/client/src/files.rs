@@ -7,11 +7,12 @@ use guest_protocol::{
     FileMessage, FileRequest, FileStat, FileWrite, FrameKind, MAX_DATA, Open, decode,
 };
 
-use crate::agent::{Agent, REQUEST_DEADLINE};
+use crate::agent::REQUEST_DEADLINE;
 use crate::error::ClientError;
+use crate::port::AgentPort;
 use crate::stream::Connection;
 
-impl Agent {
+impl AgentPort {
     /// Copies a regular file of the guest into `into`; returns its length in bytes.
     ///
     /// # Errors
@@ -25,7 +26,7 @@ impl Agent {
         into: &mut dyn Write,
         limit: u64,
     ) -> Result<u64, ClientError> {
-        let mut connection = self.port().open()?;
+        let mut connection = self.open()?;
         timed(&mut connection, "read a file", |connection| {
             connection.open(&Open::FileRead {
                 path: path.as_ref().into(),
@@ -51,7 +52,7 @@ impl Agent {
     /// As for [`read_file`](Self::read_file).
     pub fn write_file(&self, file: FileWrite, from: &mut dyn Read) -> Result<u64, ClientError> {
         const WHAT: &str = "write a file";
-        let mut connection = self.port().open()?;
+        let mut connection = self.open()?;
         timed(&mut connection, WHAT, |connection| {
             connection.open(&Open::FileWrite(file))?;
             expect(connection, FileMessage::Ready)
@@ -89,7 +90,7 @@ impl Agent {
     /// # Errors
     /// [`ClientError::Failed`] with the guest's error number.
     pub fn stat_file(&self, path: impl AsRef<OsStr>) -> Result<FileStat, ClientError> {
-        timed(&mut self.port().open()?, "look at a file", |connection| {
+        timed(&mut self.open()?, "look at a file", |connection| {
             connection.open(&Open::FileStat {
                 path: path.as_ref().into(),
             })?;
@@ -103,7 +104,7 @@ impl Agent {
 }
 
 /// One step of a transfer, with a limit of its own: long files take long.
-fn timed<T>(
+pub(crate) fn timed<T>(
     connection: &mut Connection,
     what: &'static str,
     step: impl FnOnce(&mut Connection) -> Result<T, ClientError>,
@@ -131,7 +132,7 @@ fn receive_part(
     }
 }
 
-fn expect(connection: &mut Connection, wanted: FileMessage) -> Result<(), ClientError> {
+pub(crate) fn expect(connection: &mut Connection, wanted: FileMessage) -> Result<(), ClientError> {
     match connection.receive_message()? {
         FileMessage::Failed(failure) => Err(ClientError::Failed(failure)),
         message if message == wanted => Ok(()),

@@ -2,7 +2,8 @@
 //!
 //! Everything blocks and nothing here starts a thread. The crate knows no
 //! vsock: it is given the control connection and a way to connect to a port
-//! of the guest, both as Unix streams. [`initramfs`] builds what the guest
+//! of the guest, both as Unix streams. Files and archives need the second only
+//! ([`AgentPort`]), which other processes can have as well. [`initramfs`] builds what the guest
 //! boots from.
 //!
 //! The agent is part of the guest and so not trusted: its messages are bounded
@@ -31,13 +32,17 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod archive;
 mod error;
 mod files;
 pub mod initramfs;
+mod port;
 mod process;
 mod stream;
 
-pub use agent::{Agent, Connect, HANDSHAKE_DEADLINE, REQUEST_DEADLINE};
+pub use agent::{Agent, HANDSHAKE_DEADLINE, REQUEST_DEADLINE};
+pub use archive::{ArchiveReader, ArchiveWriter};
 pub use error::{ClientError, ExecError, ProtocolError};
 pub use guest_protocol as protocol;
+pub use port::{AgentPort, Connect};
 pub use process::{Event, Output, Process, Stdin};

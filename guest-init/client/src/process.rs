@@ -8,8 +8,8 @@ use guest_protocol::{
     write_message,
 };
 
-use crate::agent::Port;
 use crate::error::ClientError;
+use crate::port::AgentPort;
 use crate::stream::{Connection, Stream};
 
 /// Something that a process did.
@@ -51,7 +51,7 @@ pub struct Stdin {
     pid: u32,
     /// `None` once it is closed, and from the start without stdin.
     data: Arc<Mutex<Option<Stream>>>,
-    port: Arc<Port>,
+    port: Arc<AgentPort>,
 }
 
 impl Process {
@@ -59,7 +59,7 @@ impl Process {
         connection: Connection,
         pid: u32,
         has_stdin: bool,
-        port: Arc<Port>,
+        port: Arc<AgentPort>,
     ) -> Result<Self, ClientError> {
         let stream = match has_stdin {
             true => Some(connection.stream().try_clone().map_err(ClientError::Io)?),

@@ -37,6 +37,12 @@ impl Stream {
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 
+    /// Says that nothing more comes; answers still can.
+    pub(crate) fn end(&self) {
+        // As above.
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
     /// What is left of the deadline, for the socket's own time-out.
     fn remaining(&self) -> io::Result<Option<Duration>> {
         let Some(deadline) = self.deadline else {

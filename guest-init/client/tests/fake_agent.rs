@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::thread::{self, JoinHandle};
 
-use guest_client::{Agent, ClientError, Event, ExecError, ProtocolError};
+use guest_client::{Agent, AgentPort, ClientError, Event, ExecError, ProtocolError};
 use guest_protocol::{
     Answer, BootTimes, Exec, ExecFailure, ExecFailureKind, Exit, ExitStatus, Failure, FrameKind,
     FrameReader, FromAgent, Hello, MAX_REPLY, MAX_REQUEST, Open, ProcessMessage, Request,
@@ -306,4 +306,62 @@ fn signal_travels_on_a_connection_of_its_own() {
     assert_eq!(opened.recv().unwrap(), Open::Exec(exec()));
     process.stdin().signal(15).unwrap();
     assert_eq!(opened.recv().unwrap(), Open::Signal { pid: 7, signal: 15 });
+}
+
+#[test]
+fn socket_of_another_process_leads_to_the_agent() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vsock");
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let agent = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut line = [0; 13];
+        stream.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"CONNECT 1025\n");
+        // In one packet with what the agent says, none of which may be lost.
+        let mut answer = b"OK 1073741824\n".to_vec();
+        write_message(&mut answer, &guest_protocol::FileMessage::Ready).unwrap();
+        stream.write_all(&answer).unwrap();
+        let mut reader = FrameReader::new(&stream, MAX_REQUEST);
+        let open = decode::<Open>(reader.read_frame().unwrap().unwrap().body).unwrap();
+        assert_eq!(open, Open::ArchiveWrite { path: "/x".into() });
+        // A guest that refuses the second time.
+        drop(listener.accept().unwrap());
+    });
+    let port = AgentPort::behind_socket(path);
+    port.write_archive("/x").unwrap();
+    let refused = port.write_archive("/x");
+    assert!(
+        matches!(refused, Err(ClientError::Connect(_))),
+        "{refused:?}"
+    );
+    agent.join().unwrap();
+}
+
+#[test]
+fn archive_that_the_agent_breaks_off_does_not_look_complete() {
+    let read = || guest_protocol::ArchiveRead {
+        path: "/x".into(),
+        name: "x".into(),
+        follow: false,
+    };
+    let agent = agent_with(|mut stream| {
+        write_data(&mut stream, FrameKind::File, b"half").unwrap();
+    });
+    let mut archive = agent.port().read_archive(read()).unwrap();
+    let mut bytes = Vec::new();
+    let error = archive.read_to_end(&mut bytes).unwrap_err();
+    assert_eq!(bytes, b"half");
+    let error = error
+        .into_inner()
+        .unwrap()
+        .downcast::<ClientError>()
+        .unwrap();
+    assert!(matches!(*error, ClientError::Lost), "{error:?}");
+
+    let agent = agent_with(|mut stream| {
+        write_data(&mut stream, FrameKind::Stdout, b"odd").unwrap();
+    });
+    let odd = agent.port().read_archive(read());
+    assert!(matches!(odd, Err(ClientError::Protocol(_))), "{odd:?}");
 }

@@ -23,8 +23,9 @@ pub const MODULES_DIR: &str = "/modules";
 pub struct BootConfig {
     /// Host name; at most [`MAX_HOSTNAME`] bytes, not empty.
     pub hostname: String,
-    /// virtio-blk serial numbers of the squashfs layers. The first is the top
-    /// one; at least one, each of 1 to [`MAX_SERIAL`] bytes.
+    /// virtio-blk serial numbers of the squashfs layers, each of 1 to
+    /// [`MAX_SERIAL`] bytes. The first is the top one; without any, `upper` is
+    /// all that the root has.
     pub layers: Vec<String>,
     /// What takes the changes above the layers.
     pub upper: Upper,
@@ -64,9 +65,6 @@ impl Message for BootConfig {
             return Err(MessageError::Invalid { what: "host name" });
         }
         check_len("number of layers", self.layers.len(), MAX_LAYERS)?;
-        if self.layers.is_empty() {
-            return Err(MessageError::Invalid { what: "layer list" });
-        }
         for serial in &self.layers {
             mount::check_name("layer serial", serial, MAX_SERIAL)?;
         }

@@ -12,6 +12,7 @@
 //! | process | host → agent, port [`AGENT_PORT`] | [`Open::Exec`], answered by [`ProcessMessage`] | stdin → stdout, stderr, last [`ProcessMessage::Exit`] |
 //! | signal, resize | host → agent, port [`AGENT_PORT`] | [`Open::Signal`], [`Open::Resize`] | one [`Done`] |
 //! | file | host → agent, port [`AGENT_PORT`] | [`Open::FileRead`], … | file data and [`FileMessage`] |
+//! | archive | host → agent, port [`AGENT_PORT`] | [`Open::ArchiveRead`], [`Open::ArchiveWrite`] | a tar archive as file data, and [`FileMessage`] |
 //!
 //! Signals and window sizes have connections of their own because on the
 //! process connection they would wait behind stdin that the process does not
@@ -37,13 +38,15 @@ pub use limits::*;
 pub use message::{Message, decode, encode};
 pub use mount::{Mount, MountSource, OnError, Upper};
 pub use process::{
-    Done, Exec, ExecFailure, ExecFailureKind, Exit, ExitStatus, FileKind, FileMessage, FileRequest,
-    FileStat, FileWrite, Open, ProcessMessage, ProcessRequest, Tty, WindowSize,
+    ArchiveRead, Done, Exec, ExecFailure, ExecFailureKind, Exit, ExitStatus, FileKind, FileMessage,
+    FileRequest, FileStat, FileWrite, Open, ProcessMessage, ProcessRequest, Tty, WindowSize,
 };
 
 /// Version of everything in this crate. It changes whenever an encoding does:
-/// both sides come from one release, so there is no negotiation.
-pub const VERSION: u32 = 2;
+/// both sides come from one release, so there is no negotiation. 3: archives,
+/// which an agent of version 2 would take for a malformed request, and guests
+/// without layers.
+pub const VERSION: u32 = 3;
 
 /// vsock port on the host that the agent connects to when it is ready.
 pub const CONTROL_PORT: u32 = 1024;

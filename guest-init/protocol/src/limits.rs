@@ -20,6 +20,8 @@ pub const MAX_ENV: usize = 16 * 1024;
 pub const MAX_ARG: usize = 128 * 1024 - 1;
 /// A path; the kernel's `PATH_MAX` without the NUL.
 pub const MAX_PATH: usize = 4095;
+/// One component of a path; the kernel's `NAME_MAX`.
+pub const MAX_NAME: usize = 255;
 /// A user specification such as `name:group`.
 pub const MAX_USER: usize = 256;
 /// A terminal type.

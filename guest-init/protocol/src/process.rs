@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Failure, MessageError};
-use crate::limits::{MAX_ARG, MAX_ARGS, MAX_ENV, MAX_PATH, MAX_TERM, MAX_TEXT, MAX_USER};
+use crate::limits::{MAX_ARG, MAX_ARGS, MAX_ENV, MAX_NAME, MAX_PATH, MAX_TERM, MAX_TEXT, MAX_USER};
 use crate::message::{Message, check_len, check_text};
 
 /// First frame of a connection to the agent: what it is for. Grows at its end.
@@ -40,6 +40,16 @@ pub enum Open {
     /// Ask for [`FileMessage::Stat`] of a path; the last link is followed.
     FileStat {
         /// Path in the container's root.
+        path: OsString,
+    },
+    /// Read a file or a tree as a tar archive: data frames, then
+    /// [`FileMessage::End`].
+    ArchiveRead(ArchiveRead),
+    /// Unpack a tar archive: after [`FileMessage::Ready`] the host sends data
+    /// frames and [`FileRequest::End`]; what is in the archive appears whole at
+    /// [`FileMessage::End`] or not at all.
+    ArchiveWrite {
+        /// Path of an existing folder in the container's root.
         path: OsString,
     },
 }
@@ -175,6 +185,18 @@ pub struct FileWrite {
     pub gid: u32,
 }
 
+/// A file or a tree to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveRead {
+    /// Path in the container's root.
+    pub path: OsString,
+    /// What it is called at the top of the archive: one name, or `.` for a
+    /// folder's contents.
+    pub name: OsString,
+    /// When the path is a link: what it leads to, instead of the link itself.
+    pub follow: bool,
+}
+
 /// What the host says on a file connection beside data. Grows at its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileRequest {
@@ -228,7 +250,13 @@ impl Message for Open {
         match self {
             Self::Exec(exec) => exec.check(),
             Self::Signal { .. } | Self::Resize { .. } => Ok(()),
-            Self::FileRead { path } | Self::FileStat { path } => check_path(path),
+            Self::FileRead { path } | Self::FileStat { path } | Self::ArchiveWrite { path } => {
+                check_path(path)
+            }
+            Self::ArchiveRead(read) => {
+                check_path(&read.path)?;
+                check_name(&read.name)
+            }
             Self::FileWrite(write) => {
                 check_path(&write.path)?;
                 check_mode(write.mode)
@@ -326,6 +354,15 @@ fn check_path(path: &OsStr) -> Result<(), MessageError> {
         return Err(MessageError::Invalid { what: "empty path" });
     }
     check_text("path", path.as_bytes(), MAX_PATH)
+}
+
+/// One component of a path, or `.`.
+fn check_name(name: &OsStr) -> Result<(), MessageError> {
+    check_text("name", name.as_bytes(), MAX_NAME)?;
+    if name.is_empty() || name == ".." || name.as_bytes().contains(&b'/') {
+        return Err(MessageError::Invalid { what: "name" });
+    }
+    Ok(())
 }
 
 fn check_mode(mode: u32) -> Result<(), MessageError> {

@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStringExt;
 
 use guest_protocol::{
-    Answer, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage, FileRequest,
-    FileStat, FrameError, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG, MAX_HOSTNAME,
-    MAX_LAYERS, MAX_MOUNTS, MAX_PATH, MAX_REQUEST, Message, MessageError, Mount, MountSource,
-    OnError, Open, ProcessMessage, ProcessRequest, Request, RequestBody, Tty, Upper, VERSION,
-    WindowSize, decode, encode, write_message,
+    Answer, ArchiveRead, BootConfig, BootTimes, Done, Exec, Exit, ExitStatus, Failure, FileMessage,
+    FileRequest, FileStat, FrameError, FrameReader, FromAgent, Hello, HostEntry, MAX_ARG,
+    MAX_HOSTNAME, MAX_LAYERS, MAX_MOUNTS, MAX_NAME, MAX_PATH, MAX_REQUEST, Message, MessageError,
+    Mount, MountSource, OnError, Open, ProcessMessage, ProcessRequest, Request, RequestBody, Tty,
+    Upper, VERSION, WindowSize, decode, encode, write_message,
 };
 use proptest::prelude::*;
 
@@ -56,7 +56,7 @@ fn request_body() -> impl Strategy<Value = RequestBody> {
 fn boot_config() -> impl Strategy<Value = BootConfig> {
     (
         "[a-z0-9-]{1,64}",
-        prop::collection::vec("[a-z0-9-]{1,20}", 1..5),
+        prop::collection::vec("[a-z0-9-]{1,20}", 0..5),
         upper(),
         prop::collection::vec((prop::collection::vec("[a-z ]{1,9}", 1..4), mount()), 0..5),
         prop::collection::vec("[a-z_]{1,20}[.]ko", 0..5),
@@ -143,6 +143,14 @@ proptest! {
     #[test]
     fn exec_comes_back_as_it_went(exec in exec()) {
         round_trips(&Open::Exec(exec));
+    }
+
+    #[test]
+    fn archives_come_back_as_they_went(path in os_string(), name in os_string(), follow: bool) {
+        let name = OsString::from_vec(name.into_vec().into_iter().filter(|b| *b != b'/').collect());
+        prop_assume!(!path.is_empty() && !name.is_empty() && name != "..");
+        round_trips(&Open::ArchiveWrite { path: path.clone() });
+        round_trips(&Open::ArchiveRead(ArchiveRead { path, name, follow }));
     }
 
     #[test]
@@ -270,6 +278,26 @@ fn exec_that_no_kernel_would_take_is_refused() {
 }
 
 #[test]
+fn archive_name_that_is_a_path_is_refused() {
+    let read = |name: OsString| {
+        Open::ArchiveRead(ArchiveRead {
+            path: "/etc".into(),
+            name,
+            follow: false,
+        })
+    };
+    round_trips(&read(".".into()));
+    round_trips(&read("n".repeat(MAX_NAME).into()));
+    for bad in ["", "..", "a/b", "/", "a\0b", &"n".repeat(MAX_NAME + 1)] {
+        assert!(encode(&read(bad.into())).is_err(), "{bad:?}");
+    }
+    for bad in ["", "a\0b", &"p".repeat(MAX_PATH + 1)] {
+        let write = Open::ArchiveWrite { path: bad.into() };
+        assert!(encode(&write).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
 fn limits_are_enforced_at_decode_not_only_at_encode() {
     // A `Failed` whose text is longer than MAX_TEXT but well within a frame.
     let mut bytes = encode(&Done(Err(Failure {
@@ -393,10 +421,6 @@ fn boot_config_that_cannot_boot_is_refused() {
         },
         BootConfig {
             hostname: "two words".into(),
-            ..good.clone()
-        },
-        BootConfig {
-            layers: vec![],
             ..good.clone()
         },
         BootConfig {

@@ -82,7 +82,8 @@ fn finish(reader: &FrameReader<File>, path: &OsStr, result: io::Result<FileMessa
     answer(reader, &message);
 }
 
-fn open_in(root: &Path, path: &OsStr, flags: OFlag) -> io::Result<OwnedFd> {
+/// Opens a path of the container; links lead to what they lead to in there.
+pub fn open_in(root: &Path, path: &OsStr, flags: OFlag) -> io::Result<OwnedFd> {
     let root = open(
         root,
         OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,

@@ -9,6 +9,7 @@
 //! out-of-memory killer, needs no disk space, and answers with an error where
 //! a thread or a process cannot be had.
 
+mod archive;
 mod child;
 mod control;
 mod drain;
@@ -182,6 +183,8 @@ impl Agent {
             Ok(Open::FileRead { path }) => files::read(&self.root, &reader, &path),
             Ok(Open::FileWrite(write)) => files::write(&self.root, &mut reader, &write),
             Ok(Open::FileStat { path }) => files::stat(&self.root, &reader, &path),
+            Ok(Open::ArchiveRead(read)) => archive::read(&self.root, &reader, &read),
+            Ok(Open::ArchiveWrite { path }) => archive::write(&self.root, &mut reader, &path),
             Err(e) => {
                 let failed = exec_failure(Errno::EPROTO, format!("request: {e}"));
                 answer(&reader, &failed);

@@ -1,5 +1,7 @@
 //! The agent and its client together, over Unix sockets, with real processes of this machine.
 
+mod archive;
+
 use std::ffi::OsString;
 use std::fs;
 use std::io::Read;
@@ -617,6 +619,7 @@ fn file_goes_in_and_comes_out_with_mode_and_owner() {
     assert_eq!(
         guest
             .client
+            .port()
             .write_file(write(), &mut data.as_slice())
             .unwrap(),
         400_000
@@ -626,18 +629,19 @@ fn file_goes_in_and_comes_out_with_mode_and_owner() {
     assert_eq!(
         guest
             .client
+            .port()
             .read_file("/etc/data", &mut back, 1 << 20)
             .unwrap(),
         400_000
     );
     assert!(back == data);
-    let stat = guest.client.stat_file("etc/data").unwrap();
+    let stat = guest.client.port().stat_file("etc/data").unwrap();
     assert_eq!(
         (stat.kind, stat.mode, stat.size),
         (FileKind::File, 0o640, 400_000)
     );
     assert_eq!((stat.uid, stat.gid), (uid, gid));
-    let too_long = guest.client.read_file("/etc/data", &mut back, 1000);
+    let too_long = guest.client.port().read_file("/etc/data", &mut back, 1000);
     assert!(matches!(
         too_long,
         Err(ClientError::OutputLimit { limit: 1000 })
@@ -653,7 +657,7 @@ fn file_paths_cannot_leave_the_root() {
     std::os::unix::fs::symlink(outside.path(), root.join("link")).unwrap();
     let up = format!("../../../..{}/secret", outside.path().display());
     for path in ["/link/secret", &up] {
-        match guest.client.read_file(path, &mut Vec::new(), 100) {
+        match guest.client.port().read_file(path, &mut Vec::new(), 100) {
             Err(ClientError::Failed(failure)) => assert_eq!(failure.errno, libc::ENOENT),
             other => panic!("{path}: {other:?}"),
         }
@@ -663,7 +667,7 @@ fn file_paths_cannot_leave_the_root() {
             uid: 0,
             gid: 0,
         };
-        let written = guest.client.write_file(write, &mut b"x".as_slice());
+        let written = guest.client.port().write_file(write, &mut b"x".as_slice());
         assert!(
             matches!(written, Err(ClientError::Failed(_))),
             "{path}: {written:?}"
@@ -676,14 +680,14 @@ fn file_paths_cannot_leave_the_root() {
 fn what_is_no_file_is_refused_without_a_wait() {
     let guest = Guest::boot();
     mkfifo(&guest.root.path().join("fifo"), Mode::S_IRWXU).unwrap();
-    let errno = |path| match guest.client.read_file(path, &mut Vec::new(), 100) {
+    let errno = |path| match guest.client.port().read_file(path, &mut Vec::new(), 100) {
         Err(ClientError::Failed(failure)) => failure.errno,
         other => panic!("{other:?}"),
     };
     assert_eq!(errno("/fifo"), libc::EINVAL);
     assert_eq!(errno("/etc"), libc::EISDIR);
     assert_eq!(
-        guest.client.stat_file("/etc").unwrap().kind,
+        guest.client.port().stat_file("/etc").unwrap().kind,
         FileKind::Directory
     );
 }
@@ -705,7 +709,7 @@ fn file_that_breaks_off_leaves_the_old_one_and_nothing_else() {
         uid: 0,
         gid: 0,
     };
-    let result = guest.client.write_file(write, &mut Broken);
+    let result = guest.client.port().write_file(write, &mut Broken);
     assert!(matches!(result, Err(ClientError::Local(_))));
     // The slot comes back when the agent is through with the connection.
     while *guest.agent.connections.lock().unwrap() > 0 {

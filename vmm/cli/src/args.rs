@@ -10,7 +10,7 @@ use confine::SeccompMode;
 use gvmi::Compression;
 
 use crate::mounts::{self, MountArg};
-use crate::{help, values};
+use crate::{help, running, values};
 
 /// RAM of a VM when nothing is said.
 const DEFAULT_MEMORY: &str = "512m";
@@ -48,6 +48,10 @@ pub enum Command {
     /// Make, list and remove volumes that have a name
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// Copy files between this host and a running VM or a volume
+    Cp(CopyArgs),
+    /// List the VMs that run
+    Ps(PsArgs),
     /// Say whether this machine can run images, and what to do if not
     Doctor(DoctorArgs),
     /// Print the completions of a shell, for its start-up file
@@ -113,6 +117,10 @@ pub struct RunArgs {
     /// Owner in the VM of files that the host put into a folder [default: root]
     #[arg(long, value_name = "UID[:GID]", value_parser = mounts::ids)]
     pub volume_uid: Option<(u32, u32)>,
+
+    /// Name of the VM while it runs, for `shem cp` and `shem ps` [default: a random one]
+    #[arg(long, value_name = "NAME", value_parser = running::name)]
+    pub name: Option<String>,
 
     /// Host name of the VM
     #[arg(long, value_name = "NAME", value_parser = values::hostname)]
@@ -255,6 +263,39 @@ pub enum VolumeCommand {
         #[arg(required = true)]
         names: Vec<String>,
     },
+}
+
+/// `shem cp`.
+#[derive(Debug, Args)]
+#[command(after_help = help::CP)]
+pub struct CopyArgs {
+    /// Keep owners, set-id bits and capabilities; on this host that takes root
+    #[arg(short, long)]
+    pub archive: bool,
+
+    /// Copy what SRC leads to when it is a link, instead of the link
+    #[arg(short = 'L', long)]
+    pub follow_link: bool,
+
+    /// Say nothing when all went well
+    #[arg(short, long)]
+    pub quiet: bool,
+
+    /// What to copy: PATH, NAME:PATH, volume:NAME:PATH, or - for a tar on standard input
+    #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub source: OsString,
+
+    /// Where to: PATH, NAME:PATH, volume:NAME:PATH, or - for a tar on standard output
+    #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
+    pub destination: OsString,
+}
+
+/// `shem ps`.
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// Only their names
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// `shem doctor`.

@@ -10,6 +10,7 @@ Examples:
   shem image build ./rootfs -o my.gvmi         make an image from a folder or a tar
   shem run my.gvmi -- echo hello               boot it and run a command
   shem run -it my.gvmi -- sh                   a shell in it
+  shem cp box:/var/log ./log                   files out of the VM named box
 
 `shem help run` tells more about each command.";
 
@@ -71,6 +72,25 @@ Examples:
 
 `shem run -v NAME:PATH` makes a folder of that name where there is none. Volumes
 lie in the store: $SHEM_STORE, else ~/.local/share/shem.";
+
+/// Below the help of `shem cp`.
+pub const CP: &str = "\
+Examples:
+  shem run --name box my.gvmi -- serve         a VM with a name
+  shem cp ./conf box:/etc/app                  a file or a folder into it
+  shem cp box:/var/log ./log                   and out of it
+  shem cp box:/data/. ./data                   what is in a folder, without the folder
+  shem cp -a ./rootfs/. volume:data:/          into a volume, with owners
+  shem cp box:/etc - | tar t                   as a tar stream
+
+SRC may be a file, a folder, or what is in a folder as FOLDER/. and DST is as with
+`docker cp`: in a folder that is there the copy has the name of SRC, else it is
+DST itself. Links are copied as links. Nothing is seen at DST before all of it
+is there. A path of this host with a colon begins with / or ./.
+
+Without -a what comes into a VM belongs to root, and what comes out to you.
+Device nodes are not made on this host. A volume that is a folder may be in use;
+a disk may not: copy through the VM that has it.";
 
 /// Below the help of `shem doctor`.
 pub const DOCTOR: &str = "\

@@ -2,11 +2,13 @@
 //! and shows images, and says what a machine lacks.
 //!
 //! Parsing is pure ([`args`], [`values`], [`mounts`], [`environment`], [`argv`]);
-//! what has effects is in [`run`], [`image`], [`volume`] and [`doctor`].
+//! what has effects is in [`run`], [`image`], [`volume`], [`copy`], [`running`] and
+//! [`doctor`].
 
 mod args;
 mod argv;
 mod console;
+mod copy;
 mod doctor;
 mod environment;
 mod help;
@@ -15,6 +17,7 @@ mod logging;
 mod mounts;
 mod output;
 mod run;
+mod running;
 mod signals;
 mod status;
 mod stdin;
@@ -46,6 +49,8 @@ fn main() -> ExitCode {
         Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
         Command::Volume(command) => volume::run(command),
+        Command::Cp(args) => copy::run(&args),
+        Command::Ps(args) => running::ps(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
     };

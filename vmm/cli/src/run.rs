@@ -20,6 +20,7 @@ use crate::args::RunArgs;
 use crate::argv::argv;
 use crate::console::ConsoleToStderr;
 use crate::output::Output;
+use crate::running::{self, Claim, RunFolder};
 use crate::signals::{Signals, ToCommand};
 use crate::stdin::{Closed, Feeder, Sink};
 use crate::terminal::RawMode;
@@ -37,6 +38,7 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     check(&args)?;
     confine::report_violations(terminal::restore).context("prepare for seccomp violations")?;
     raise_descriptor_limit();
+    let claim = claim(args.name.as_deref())?;
     let store = Store::discover();
     let volumes = mounts::volumes(&args, &store.volumes())?;
     let as_users = volumes.iter().any(Volume::acts_as_users);
@@ -47,7 +49,12 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     let command = command(&args, &top.unwrap_or_default())?;
     // Before any other thread exists that signals could be delivered to.
     let signals = Signals::start(args.timeout.map(|limit| start + limit))?;
-    let vm = boot(&args, &store, images, volumes, start)?;
+    let socket = claim.as_ref().map(Claim::socket);
+    let vm = boot(&args, &store, images, volumes, socket, start)?;
+    if let (Some(claim), Some(image)) = (&claim, args.images.first()) {
+        claim.publish(image)?;
+        log::info!("the VM's name is {}", claim.name());
+    }
     if args.timeline {
         eprint!("{}", vm.timeline());
     }
@@ -79,9 +86,22 @@ fn check_memory(bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// The VM's name, if it can have one: without a run folder it goes without,
+/// unless it was asked for.
+fn claim(name: Option<&str>) -> Result<Option<Claim>> {
+    let run_folder = RunFolder::of_this_user();
+    match name {
+        Some(name) => run_folder.claim(name).map(Some),
+        None => Ok(running::random_name()
+            .and_then(|name| run_folder.claim(&name))
+            .inspect_err(|error| log::warn!("`shem cp` will not find this VM: {error:#}"))
+            .ok()),
+    }
+}
+
 /// As many descriptors as the user may have: shared folders live on them, and
 /// the soft limit is low for the sake of old programs that count bits.
-fn raise_descriptor_limit() {
+pub fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
@@ -137,6 +157,7 @@ fn boot(
     store: &Store,
     images: Vec<Image>,
     volumes: Vec<Volume>,
+    socket: Option<PathBuf>,
     start: Instant,
 ) -> Result<Vm> {
     let kernel = store.kernel(args.kernel.as_deref())?;
@@ -157,6 +178,9 @@ fn boot(
     }
     for volume in volumes {
         builder = builder.volume(volume);
+    }
+    if let Some(socket) = socket {
+        builder = builder.vsock_socket(socket);
     }
     if let Some(hostname) = &args.hostname {
         builder = builder.hostname(hostname);

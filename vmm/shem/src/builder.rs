@@ -10,7 +10,7 @@ use confine::{Enforcement, SeccompMode};
 use device_model::{Incoming, StreamHost, Threads, stream_port};
 use guest_client::{Agent, ClientError};
 use guest_protocol::{BootConfig, CONTROL_PORT, Upper};
-use gvmi::Image;
+use gvmi::{ContainerConfig, Image};
 use machine::{
     BeforeGuest, DeviceSpec, Machine, MachineConfig, MachineError, Stage, StopReason, StopReport,
 };
@@ -47,12 +47,18 @@ pub const KERNEL_CMDLINE: &str = "console=ttyS0 loglevel=1 panic=-1 reboot=acpi 
 /// Why a VM did not come up.
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
-    /// A VM without an image has no root file system.
-    #[error("a VM needs at least one image")]
+    /// No image was added, and it was not said that there is none.
+    #[error("a VM needs at least one image, unless it is built without one")]
     NoImage,
     /// A volume cannot be had.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// The device for sockets takes its options as text.
+    #[error("the socket's path {} is not UTF-8", path.display())]
+    SocketPath {
+        /// As given.
+        path: PathBuf,
+    },
     /// A file of the initramfs is missing or too much was asked for.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
@@ -105,6 +111,8 @@ pub struct VmBuilder {
     kernel: KernelPack,
     guest_init: PathBuf,
     layers: Vec<Image>,
+    without_image: bool,
+    vsock_socket: Option<PathBuf>,
     volumes: Vec<Volume>,
     vcpus: u8,
     memory: u64,
@@ -122,6 +130,8 @@ impl VmBuilder {
             kernel,
             guest_init,
             layers: Vec::new(),
+            without_image: false,
+            vsock_socket: None,
             volumes: Vec::new(),
             vcpus: 1,
             memory: DEFAULT_MEMORY,
@@ -137,6 +147,21 @@ impl VmBuilder {
     /// and its configuration is the VM's.
     pub fn layer(mut self, image: Image) -> Self {
         self.layers.push(image);
+        self
+    }
+
+    /// Boots with an empty root file system when no image is added: there is
+    /// nothing to run then, but the agent and the volumes are there.
+    pub fn without_image(mut self) -> Self {
+        self.without_image = true;
+        self
+    }
+
+    /// Lets other processes connect to ports of the guest, through a Unix socket
+    /// at `path` in Firecracker's form; nothing may be there yet. It is removed
+    /// when the VM has ended.
+    pub fn vsock_socket(mut self, path: impl Into<PathBuf>) -> Self {
+        self.vsock_socket = Some(path.into());
         self
     }
 
@@ -199,10 +224,11 @@ impl VmBuilder {
 
     /// Boots the VM and returns when its agent is ready.
     pub fn boot(self) -> Result<Vm, BootError> {
-        let Some(top) = self.layers.first() else {
-            return Err(BootError::NoImage);
+        let config = match self.layers.first() {
+            Some(top) => top.contents().config.clone(),
+            None if self.without_image => ContainerConfig::default(),
+            None => return Err(BootError::NoImage),
         };
-        let config = top.contents().config.clone();
         let serials: Vec<String> = (0..self.layers.len())
             .map(|index| format!("layer{index}"))
             .collect();
@@ -217,6 +243,13 @@ impl VmBuilder {
         };
         let initramfs = initramfs::build(&self.guest_init, &modules, &boot)?;
 
+        let uds = match &self.vsock_socket {
+            Some(path) => Some(
+                path.to_str()
+                    .ok_or_else(|| BootError::SocketPath { path: path.clone() })?,
+            ),
+            None => None,
+        };
         let (streams, backend) = stream_port().map_err(host("make the port to the agent"))?;
         let incoming = streams
             .listen(CONTROL_PORT)
@@ -224,7 +257,7 @@ impl VmBuilder {
         let mut devices = vec![DeviceSpec {
             id: "vsock0".into(),
             driver: "virtio-vsock".into(),
-            options: json!({}),
+            options: json!({ "uds": uds }),
             attachment: Some(Box::new(backend)),
         }];
         for (image, serial) in self.layers.into_iter().zip(serials) {
@@ -232,7 +265,7 @@ impl VmBuilder {
             devices.push(DeviceSpec {
                 id: serial.clone(),
                 driver: "virtio-blk".into(),
-                options: json!({ "path": image.path(), "read_only": true, "serial": serial, "size": size }),
+                options: json!({ "path": image.path().to_string_lossy(), "read_only": true, "serial": serial, "size": size }),
                 attachment: Some(Box::new(image.into_file())),
             });
         }

@@ -45,8 +45,13 @@ pub use builder::{
 };
 pub use command::{Command, Tty, WindowSize};
 pub use confine::SeccompMode;
-pub use guest_client::{ClientError, Event, ExecError, Output, Process, Stdin};
-pub use guest_protocol::{ExecFailureKind, Exit, ExitStatus};
+pub use guest_client::{
+    AgentPort, ArchiveReader, ArchiveWriter, ClientError, Event, ExecError, Output, Process, Stdin,
+};
+pub use guest_protocol::{
+    ArchiveRead, ExecFailureKind, Exit, ExitStatus, Failure, FileKind, FileStat, FileWrite,
+    VERSION as PROTOCOL_VERSION,
+};
 pub use gvmi::{ContainerConfig, Image};
 pub use machine::probe::{ProbeError, run as probe_kvm};
 pub use machine::{MAX_VCPUS, MIN_MEMORY, MachineError, Stage, StopReason, StopReport, Timeline};

@@ -34,6 +34,12 @@ pub enum VolumeError {
         /// What is wrong with it.
         what: &'static str,
     },
+    /// A folder whose name the options of a device cannot carry.
+    #[error("the folder {} has a name that is not UTF-8: share one above it, or rename it", path.display())]
+    NotUtf8 {
+        /// As given.
+        path: PathBuf,
+    },
     /// Two volumes at one path.
     #[error("two volumes at {target:?}: give each a path of its own")]
     TargetTwice {
@@ -151,7 +157,7 @@ impl Plan {
 
     fn add(&mut self, here: Here, source: VolumeSource, folders: usize) -> Result<(), VolumeError> {
         let source = match source {
-            VolumeSource::Folder(folder) => self.share(&here, folder, folders),
+            VolumeSource::Folder(folder) => self.share(&here, folder, folders)?,
             VolumeSource::Disk(disk) => {
                 let (errors, fill) = (disk.on_error, here.filled(disk.fill));
                 self.attach(&here.id, &disk, here.read_only)?;
@@ -201,7 +207,15 @@ impl Plan {
         Ok(())
     }
 
-    fn share(&mut self, here: &Here, folder: SharedFolder, folders: usize) -> MountSource {
+    fn share(
+        &mut self,
+        here: &Here,
+        folder: SharedFolder,
+        folders: usize,
+    ) -> Result<MountSource, VolumeError> {
+        let Some(path) = folder.path.to_str() else {
+            return Err(VolumeError::NotUtf8 { path: folder.path });
+        };
         let fill = here.filled(folder.fill);
         self.modules.push("virtiofs");
         self.in_use.extend(folder.in_use);
@@ -211,7 +225,7 @@ impl Plan {
             driver: "virtio-fs".into(),
             options: json!({
                 "tag": here.id,
-                "path": folder.path,
+                "path": path,
                 "ownership": folder.ownership,
                 "uid": uid,
                 "gid": gid,
@@ -221,10 +235,10 @@ impl Plan {
             }),
             attachment: None,
         });
-        MountSource::Share {
+        Ok(MountSource::Share {
             tag: here.id.clone(),
             fill,
-        }
+        })
     }
 
     fn attach(&mut self, id: &str, disk: &Disk, read_only: bool) -> Result<(), VolumeError> {
@@ -234,7 +248,7 @@ impl Plan {
         self.devices.push(DeviceSpec {
             id: id.into(),
             driver: "virtio-blk".into(),
-            options: json!({ "path": disk.path, "read_only": read_only, "serial": id }),
+            options: json!({ "path": disk.path.to_string_lossy(), "read_only": read_only, "serial": id }),
             attachment: Some(Box::new(disk.file)),
         });
         Ok(())
@@ -428,6 +442,9 @@ mod tests {
                 "{error}"
             );
         }
+        let odd: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"/srv/\xff");
+        let odd = Volume::new(SharedFolder::new(odd), "/a");
+        assert!(plan(vec![odd], &[]).err().unwrap().contains("not UTF-8"));
         let twice = vec![Volume::new(folder(), "/a"), Volume::new(folder(), "/a/")];
         assert!(
             plan(twice, &[])
