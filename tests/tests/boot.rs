@@ -7,6 +7,7 @@ with_each_kernel!(
     a_command_prints_and_its_status_is_ours,
     every_vcpu_is_there,
     memory_reaches_beyond_the_hole,
+    the_kernel_finds_nothing_to_warn_of,
     the_smallest_guest_boots,
     the_timeline_tells_every_stage,
 );
@@ -60,6 +61,16 @@ fn memory_reaches_beyond_the_hole(kernel: &str) {
     let mib: u64 = total.parse::<u64>().unwrap() / 1024;
     assert!((3300..=3584).contains(&mib), "{mib} MiB");
     assert!(output(&vm, &["cat", "/proc/iomem"]).contains("100000000-11fffffff : System RAM"));
+}
+
+fn the_kernel_finds_nothing_to_warn_of(kernel: &str) {
+    let vm = builder(kernel)
+        .layer(Image::open(demo_image()).unwrap())
+        .boot()
+        .unwrap();
+    let log = output(&vm, &["dmesg"]);
+    assert!(log.contains("Linux version"), "{log}");
+    assert!(!log.contains("cut here"), "{log}");
 }
 
 fn the_smallest_guest_boots(kernel: &str) {

@@ -27,6 +27,10 @@ pub use script::shell_word;
 /// it, under our VMM and under QEMU's own; with one it has not.
 const DEFAULT_CPUS: usize = 1;
 const DEFAULT_MEMORY: &str = "6G";
+/// Room for translated code in MiB. QEMU would take 1 GiB and forget nothing, but
+/// memory that holds code which was translated is slow to overwrite: a guest that
+/// got the memory of one before it waited half a second for the clearing of it.
+const TRANSLATIONS_MIB: u32 = 64;
 /// Longest time from QEMU's start to the command's; 5 seconds are usual.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
 /// What each stream's name is to the lab's init, with the direction seen
@@ -175,7 +179,8 @@ impl Lab {
             "-no-reboot",
         ]);
         qemu.args(["-display", "none", "-machine", "q35,kernel-irqchip=off"]);
-        qemu.args(["-accel", "tcg,thread=multi", "-cpu", "EPYC,+svm,+npt"]);
+        let tcg = format!("tcg,thread=multi,tb-size={TRANSLATIONS_MIB}");
+        qemu.args(["-accel", &tcg, "-cpu", "EPYC,+svm,+npt"]);
         qemu.args(["-smp", &self.cpus.to_string(), "-m", &self.memory]);
         qemu.args(["-device", "virtio-rng-pci", "-device", "virtio-serial-pci"]);
         // Host devices must not share inode numbers: overlayfs compares them.

@@ -44,6 +44,17 @@ pub fn for_vcpu(supported: &CpuId, id: u8, vcpus: u8, tsc_deadline: bool) -> Cpu
         .expect("as many entries as KVM gave, and six, are below its limit")
 }
 
+/// The states that XCR0 of this vCPU can switch on (Intel SDM volume 1, 13.2), 0
+/// when it has no XSAVE.
+pub fn extended_states(cpuid: &CpuId) -> u64 {
+    const EXTENDED_STATES: u32 = 0xd;
+    cpuid
+        .as_slice()
+        .iter()
+        .find(|entry| entry.function == EXTENDED_STATES && entry.index == 0)
+        .map_or(0, |entry| u64::from(entry.edx) << 32 | u64::from(entry.eax))
+}
+
 struct Topology {
     id: u32,
     vcpus: u32,
@@ -191,6 +202,20 @@ mod tests {
         );
         assert_eq!(entry(&cpuid, 0x8000_0008, 0).ecx, 2 << 12 | 2);
         assert_ne!(entry(&cpuid, 1, 0).edx & FEATURES_EDX_HTT, 0);
+    }
+
+    #[test]
+    fn extended_states_are_those_of_both_registers() {
+        let leaf = |index, eax, edx| kvm_cpuid_entry2 {
+            function: 0xd,
+            index,
+            eax,
+            edx,
+            ..Default::default()
+        };
+        let cpuid = CpuId::from_entries(&[leaf(1, 0xff, 0xff), leaf(0, 0x7, 0x1)]).unwrap();
+        assert_eq!(extended_states(&cpuid), 0x1_0000_0007);
+        assert_eq!(extended_states(&host()), 0);
     }
 
     #[test]

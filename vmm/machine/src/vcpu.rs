@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use kvm_bindings::{Msrs, kvm_dtable, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment};
+use kvm_bindings::{
+    CpuId, Msrs, kvm_dtable, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcr, kvm_xcrs,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 
 use crate::bus::Bus;
@@ -34,6 +36,7 @@ impl Vcpu {
         fd.set_cpuid2(&cpuid)
             .map_err(KvmError::at("set the CPUID"))?;
         set_msrs(&fd)?;
+        set_extended_states(&fd, &cpuid)?;
         if id == 0 {
             set_registers(&fd, entry)?;
         }
@@ -123,6 +126,28 @@ fn set_msrs(fd: &VcpuFd) -> Result<(), KvmError> {
         ));
     }
     Ok(())
+}
+
+/// Switches on every extended state (SSE, AVX and so on) that the vCPU has, as
+/// its kernel is going to do. KVM tells the size of what is on through CPUID,
+/// and kernels complain when it is not what they switched on. That is so where
+/// SVM is emulated and no XSETBV of a guest is shown to KVM.
+fn set_extended_states(fd: &VcpuFd, cpuid: &CpuId) -> Result<(), KvmError> {
+    let states = cpuid::extended_states(cpuid);
+    if states == 0 {
+        return Ok(());
+    }
+    let mut registers = kvm_xcrs {
+        nr_xcrs: 1,
+        ..Default::default()
+    };
+    registers.xcrs[0] = kvm_xcr {
+        xcr: 0,
+        value: states,
+        ..Default::default()
+    };
+    fd.set_xcrs(&registers)
+        .map_err(KvmError::at("set the extended control register"))
 }
 
 /// Long mode with the page tables and descriptors that `boot` wrote.

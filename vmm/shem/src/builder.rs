@@ -41,8 +41,10 @@ const END: Duration = Duration::from_secs(10);
 /// - `reboot=acpi`: by the reset register; hardware-reduced kernels would else
 ///   try EFI and then real mode, where there is nothing;
 /// - `pci=off`: there is no PCI to look for;
+/// - `noreplace-smp`: a kernel with one CPU would else take the lock prefix off
+///   thousands of instructions, one by one and under a page table made for it;
 /// - the rest spares the kernel looks and waits that a VM does not need.
-pub const KERNEL_CMDLINE: &str = "console=ttyS0 loglevel=1 panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
+pub const KERNEL_CMDLINE: &str = "console=ttyS0 loglevel=1 panic=-1 reboot=acpi pci=off tsc=reliable no_timer_check noreplace-smp cryptomgr.notests rcupdate.rcu_expedited=1 random.trust_cpu=on";
 
 /// Why a VM did not come up.
 #[derive(Debug, thiserror::Error)]
