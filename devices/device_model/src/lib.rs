@@ -25,7 +25,7 @@ pub use factory::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
 pub use interruptible::Interruptible;
 pub use memory::{GuestMemory, Keeper};
 pub use streams::{Ask, Incoming, StreamBackend, StreamHost, stream_port};
-pub use threads::{ThreadKind, Threads};
+pub use threads::{FileAccess, ThreadKind, Threads};
 pub use virtio::{
     ActivateError, Activation, ActiveQueue, Interrupt, VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_VERSION_1,
     VirtioDevice, read_config,

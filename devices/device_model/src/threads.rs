@@ -1,11 +1,12 @@
 //! How a device starts a thread of its own, under the machine's confinement.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, mpsc};
 use std::thread::{Builder, JoinHandle};
 
 /// What a thread does, and so which system calls it is allowed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub enum ThreadKind {
     /// Runs guest code: `KVM_RUN` and bus dispatch.
     Vcpu,
@@ -15,10 +16,21 @@ pub enum ThreadKind {
     BlockIo,
     /// Serves files of the host to the guest, for one virtqueue of a file
     /// system device.
-    FileServer,
+    FileServer(FileAccess),
 }
 
-type EnterFn = dyn Fn(ThreadKind) -> io::Result<()> + Send + Sync;
+/// What a thread may do to the host's files by name. By default nothing.
+#[derive(Clone, Debug, Default)]
+pub struct FileAccess {
+    /// It opens, makes and removes what is in this folder, and nothing else.
+    pub folder: Option<Arc<OwnedFd>>,
+    /// It changes nothing there.
+    pub read_only: bool,
+    /// It acts as other users, so it keeps root's capabilities over files.
+    pub as_users: bool,
+}
+
+type EnterFn = dyn Fn(&ThreadKind) -> io::Result<()> + Send + Sync;
 
 /// Starts threads that confine themselves before they do anything else.
 #[derive(Clone)]
@@ -26,12 +38,12 @@ pub struct Threads(Arc<EnterFn>);
 
 impl Threads {
     /// `enter` is called first thing on each new thread; its error fails the start.
-    pub fn new(enter: impl Fn(ThreadKind) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn new(enter: impl Fn(&ThreadKind) -> io::Result<()> + Send + Sync + 'static) -> Self {
         Threads(Arc::new(enter))
     }
 
     /// Confines the calling thread as one of `kind`, for whoever wraps these threads.
-    pub fn enter(&self, kind: ThreadKind) -> io::Result<()> {
+    pub fn enter(&self, kind: &ThreadKind) -> io::Result<()> {
         (self.0)(kind)
     }
 
@@ -46,7 +58,7 @@ impl Threads {
         let threads = self.clone();
         let (confined, ready) = mpsc::sync_channel(1);
         let handle = Builder::new().name(name).spawn(move || {
-            let outcome = threads.enter(kind);
+            let outcome = threads.enter(&kind);
             let confined_ok = outcome.is_ok();
             // The receiver waits below for exactly this message.
             let _ = confined.send(outcome);

@@ -5,6 +5,7 @@
 
 use std::ffi::CStr;
 
+use device_model::FileAccess;
 pub use rustix::io::Errno;
 
 use crate::memory::Memory;
@@ -233,6 +234,11 @@ pub enum LockKind {
 /// lengths of the protocol) has been checked; numbers have not.
 #[expect(clippy::missing_errors_doc, reason = "each is the errno for the guest")]
 pub trait FileSystem: Send + Sync {
+    /// What the threads that call it may do to files of the host. By default nothing.
+    fn access(&self) -> FileAccess {
+        FileAccess::default()
+    }
+
     /// Finds `name` in `parent`.
     fn lookup(&self, parent: Node, name: Name<'_>) -> Result<Entry, Errno>;
     /// Gives back `count` lookups of `node`. More than there were is all.

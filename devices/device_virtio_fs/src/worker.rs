@@ -45,7 +45,8 @@ impl Worker {
         let (finished, done) = mpsc::channel();
         let stop = Arc::new(AtomicBool::new(false));
         let wake = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC)?);
-        let thread = threads.spawn(name, ThreadKind::FileServer, {
+        let kind = ThreadKind::FileServer(server.access());
+        let thread = threads.spawn(name, kind, {
             let stop = Arc::clone(&stop);
             move || {
                 while let Ok(work) = to_do.recv() {

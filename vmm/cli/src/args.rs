@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use confine::SeccompMode;
 use gvmi::Compression;
 
+use crate::mounts::{self, MountArg};
 use crate::{help, values};
 
 /// RAM of a VM when nothing is said.
@@ -19,11 +20,22 @@ const DEFAULT_MEMORY: &str = "512m";
 #[command(name = "shem", version, after_help = help::SHEM, max_term_width = 100)]
 pub struct Cli {
     /// Say more on standard error; twice for details, three times for everything
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+
+    /// Short for --verbose, before the command: `shem run -v` mounts a volume
+    #[arg(short = 'v', action = clap::ArgAction::Count)]
+    pub more: u8,
 
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// How much is to be said.
+    pub fn verbosity(&self) -> u8 {
+        self.verbose.saturating_add(self.more)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -33,6 +45,9 @@ pub enum Command {
     /// Make and show images
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Make, list and remove volumes that have a name
+    #[command(subcommand)]
+    Volume(VolumeCommand),
     /// Say whether this machine can run images, and what to do if not
     Doctor(DoctorArgs),
     /// Print the completions of a shell, for its start-up file
@@ -78,6 +93,26 @@ pub struct RunArgs {
     /// RAM of the VM: a number and b, k, m or g
     #[arg(short, long, value_name = "SIZE", default_value = DEFAULT_MEMORY, value_parser = values::size)]
     pub memory: u64,
+
+    /// Mount a folder, or a volume by its name, with ro, cache=exclusive, owner=as-is|mapped|squash
+    #[arg(short, long, value_name = "HOST:GUEST[:ro][,OPTION…]", value_parser = mounts::volume)]
+    pub volume: Vec<MountArg>,
+
+    /// Mount what type=volume|bind|tmpfs|disk says, with source=, target=, readonly and more
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = mounts::mount)]
+    pub mount: Vec<MountArg>,
+
+    /// Mount memory of the VM
+    #[arg(long, value_name = "PATH[:size=SIZE,mode=MODE]", value_parser = mounts::tmpfs)]
+    pub tmpfs: Vec<MountArg>,
+
+    /// Keep the changes to the image's files on a disk of this size instead of in the VM's RAM
+    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    pub disk_size: Option<u64>,
+
+    /// Owner in the VM of files that the host put into a folder [default: root]
+    #[arg(long, value_name = "UID[:GID]", value_parser = mounts::ids)]
+    pub volume_uid: Option<(u32, u32)>,
 
     /// Host name of the VM
     #[arg(long, value_name = "NAME", value_parser = values::hostname)]
@@ -181,6 +216,47 @@ pub struct InspectArgs {
     pub json: bool,
 }
 
+/// `shem volume`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = help::VOLUME)]
+pub enum VolumeCommand {
+    /// Make a volume and print its name
+    Create {
+        /// Its name
+        name: String,
+        /// Make it a disk of this size, not a folder
+        #[arg(long, value_name = "SIZE", value_parser = values::size)]
+        disk: Option<u64>,
+        /// Attach a note
+        #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+        label: Vec<(String, String)>,
+    },
+    /// List the volumes
+    Ls {
+        /// Only their names
+        #[arg(short, long)]
+        quiet: bool,
+        /// As JSON
+        #[arg(long, conflicts_with = "quiet")]
+        json: bool,
+    },
+    /// Remove volumes with all that is in them
+    Rm {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+        /// One that does not exist is no failure
+        #[arg(short, long)]
+        force: bool,
+    },
+    /// Show volumes as JSON
+    Inspect {
+        /// Their names
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
 /// `shem doctor`.
 #[derive(Debug, Args)]
 #[command(after_help = help::DOCTOR)]
@@ -272,15 +348,19 @@ mod tests {
 
     #[test]
     fn verbosity_counts_before_and_after_the_subcommand() {
-        let cli = Cli::try_parse_from(["shem", "-v", "doctor"]).unwrap();
-        assert_eq!(cli.verbose, 1);
-        let cli = Cli::try_parse_from(["shem", "doctor", "-vv"]).unwrap();
-        assert_eq!(cli.verbose, 2);
+        for (line, count) in [
+            ("shem -v doctor", 1),
+            ("shem doctor --verbose --verbose", 2),
+            ("shem -vv run -v a:/b image", 2),
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert_eq!(cli.verbosity(), count, "{line}");
+        }
     }
 
     #[test]
     fn help_of_each_command_has_examples_that_parse() {
-        for text in [help::SHEM, help::RUN, help::DOCTOR] {
+        for text in [help::SHEM, help::RUN, help::VOLUME, help::DOCTOR] {
             let examples = text.lines().filter_map(|line| line.strip_prefix("  shem "));
             let mut count = 0;
             for example in examples {

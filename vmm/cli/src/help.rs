@@ -22,8 +22,21 @@ Examples:
   echo hello | shem run -i my.gvmi -- wc -c    feed a command
   shem run -m 2g --cpus 4 -e DEBUG=1 my.gvmi -- make test
   shem run task.gvmi base.gvmi -- app          two images stacked, the first on top
+  shem run -v ./src:/src:ro my.gvmi -- ls /src       a folder of this host
+  shem run -v cache:/var/cache my.gvmi -- build      a volume with a name, kept
+  shem run --mount type=disk,src=db.img,size=10g,dst=/db my.gvmi -- db
+  shem run --disk-size 20g my.gvmi -- apt-get install -y gcc
 
-Changes that the command makes to files are gone when it ends.
+Changes that the command makes to the image's files are gone when it ends; they
+are in the VM's RAM unless --disk-size puts them on a disk. Volumes keep theirs.
+
+Folders: cache=coherent (default) shows what the host changes at the next look,
+cache=exclusive is faster where only the VM changes the folder. owner=as-is has
+the VM's users be the host's (root's default), owner=mapped records the VM's
+owners and permissions beside files that stay yours (default of others), and
+owner=squash has all belong to one user. An empty volume gets what the image has
+at its place where the image declares a VOLUME, and one with a name anywhere;
+nocopy leaves it empty.
 
 Exit status: that of the command, and
   124  the limit of --timeout passed
@@ -46,6 +59,18 @@ Examples:
 A folder keeps the owners that its files have here; build from a tar to keep
 those of the image's maker without being root. Needs mksquashfs, of the package
 squashfs-tools.";
+
+/// Below the help of `shem volume`.
+pub const VOLUME: &str = "\
+Examples:
+  shem volume create data                      a folder, kept until it is removed
+  shem volume create --disk 10g db             a disk, for one VM at a time
+  shem run -v data:/data my.gvmi -- ls /data
+  shem volume ls
+  shem volume rm data db
+
+`shem run -v NAME:PATH` makes a folder of that name where there is none. Volumes
+lie in the store: $SHEM_STORE, else ~/.local/share/shem.";
 
 /// Below the help of `shem doctor`.
 pub const DOCTOR: &str = "\

@@ -1,8 +1,8 @@
 //! The command `shem`: boots a `.gvmi` image and runs a command in it, makes
 //! and shows images, and says what a machine lacks.
 //!
-//! Parsing is pure ([`args`], [`values`], [`environment`], [`argv`]); what has
-//! effects is in [`run`], [`image`] and [`doctor`].
+//! Parsing is pure ([`args`], [`values`], [`mounts`], [`environment`], [`argv`]);
+//! what has effects is in [`run`], [`image`], [`volume`] and [`doctor`].
 
 mod args;
 mod argv;
@@ -12,6 +12,7 @@ mod environment;
 mod help;
 mod image;
 mod logging;
+mod mounts;
 mod output;
 mod run;
 mod signals;
@@ -19,6 +20,7 @@ mod status;
 mod stdin;
 mod terminal;
 mod values;
+mod volume;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -38,11 +40,12 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(error),
     };
-    logging::init(cli.verbose);
+    logging::init(cli.verbosity());
     let outcome = match cli.command {
         Command::Run(args) => run::run(args, start),
         Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
+        Command::Volume(command) => volume::run(command),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
     };

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use gvmi::{ContainerConfig, Image};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shem::{
     ClientError, Command, Event, ExecError, Exit, ExitStatus, Process, Stdin, StopReport, Store,
-    Tty, Vm, WindowSize,
+    Tty, Vm, Volume, WindowSize,
 };
 
 use crate::args::RunArgs;
@@ -22,7 +23,7 @@ use crate::output::Output;
 use crate::signals::{Signals, ToCommand};
 use crate::stdin::{Closed, Feeder, Sink};
 use crate::terminal::RawMode;
-use crate::{environment, help, status, terminal, values};
+use crate::{environment, help, mounts, status, terminal, values};
 
 /// Signals on their way to the command; more than these are lost.
 const PENDING_SIGNALS: usize = 16;
@@ -35,13 +36,17 @@ const STOPPING: Duration = Duration::from_secs(10);
 pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     check(&args)?;
     confine::report_violations(terminal::restore).context("prepare for seccomp violations")?;
-    confine::enter_process(args.seccomp)?;
+    raise_descriptor_limit();
+    let store = Store::discover();
+    let volumes = mounts::volumes(&args, &store.volumes())?;
+    let as_users = volumes.iter().any(Volume::acts_as_users);
+    confine::enter_process(args.seccomp, as_users)?;
     let images = open_images(&args.images, std::env::args_os())?;
     let top = images.first().map(|image| image.contents().config.clone());
     let command = command(&args, &top.unwrap_or_default())?;
     // Before any other thread exists that signals could be delivered to.
     let signals = Signals::start(args.timeout.map(|limit| start + limit))?;
-    let vm = boot(&args, images, start)?;
+    let vm = boot(&args, &store, images, volumes, start)?;
     // What had to be opened is open.
     confine::drop_capabilities()?;
     if args.timeline {
@@ -73,6 +78,16 @@ fn check_memory(bytes: u64) -> Result<()> {
         values::show_size(shem::MIN_MEMORY),
     );
     Ok(())
+}
+
+/// As many descriptors as the user may have: shared folders live on them, and
+/// the soft limit is low for the sake of old programs that count bits.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        log::debug!("raise the limit of open files: {error}");
+    }
 }
 
 /// Opens the images. One that does not exist, behind another and in a line
@@ -118,8 +133,13 @@ fn window_size() -> Option<WindowSize> {
     terminal::size().map(|(rows, cols)| WindowSize { rows, cols })
 }
 
-fn boot(args: &RunArgs, images: Vec<Image>, start: Instant) -> Result<Vm> {
-    let store = Store::discover();
+fn boot(
+    args: &RunArgs,
+    store: &Store,
+    images: Vec<Image>,
+    volumes: Vec<Volume>,
+    start: Instant,
+) -> Result<Vm> {
     let kernel = store.kernel(args.kernel.as_deref())?;
     log::info!(
         "kernel {} {} from {}",
@@ -134,6 +154,9 @@ fn boot(args: &RunArgs, images: Vec<Image>, start: Instant) -> Result<Vm> {
         .seccomp(args.seccomp);
     for image in images {
         builder = builder.layer(image);
+    }
+    for volume in volumes {
+        builder = builder.volume(volume);
     }
     if let Some(hostname) = &args.hostname {
         builder = builder.hostname(hostname);

@@ -13,11 +13,26 @@ const FILE_ACCESS: [Capability; 2] = [
     Capability::CAP_DAC_READ_SEARCH,
 ];
 
-/// Drops all but [`FILE_ACCESS`], which stay permitted and effective where they were.
-pub(crate) fn keep_file_access() -> Result<(), ConfineError> {
+/// By these root acts as any user of a shared folder, and makes there what only
+/// root can: owners, device nodes, file capabilities.
+const USERS: [Capability; 7] = [
+    Capability::CAP_CHOWN,
+    Capability::CAP_FOWNER,
+    Capability::CAP_FSETID,
+    Capability::CAP_MKNOD,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+];
+
+/// Drops all but [`FILE_ACCESS`], and where `as_users` [`USERS`]; these stay
+/// permitted and effective where they were.
+pub(crate) fn keep_files(as_users: bool) -> Result<(), ConfineError> {
     drop_inheritance()?;
     let mut kept = caps::read(None, CapSet::Effective).map_err(failed("effective"))?;
-    kept.retain(|capability| FILE_ACCESS.contains(capability));
+    kept.retain(|capability| {
+        FILE_ACCESS.contains(capability) || (as_users && USERS.contains(capability))
+    });
     // Effective first: it may never exceed the permitted set.
     caps::set(None, CapSet::Effective, &kept).map_err(failed("effective"))?;
     caps::set(None, CapSet::Permitted, &kept).map_err(failed("permitted"))

@@ -6,8 +6,7 @@
 //! folder that has been moved out since. Only what is open already stays usable.
 //! Permissions, owners, times and extended attributes are not Landlock's.
 
-use std::os::fd::BorrowedFd;
-
+use device_model::FileAccess;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
     RulesetStatus,
@@ -20,16 +19,7 @@ use crate::ConfineError;
 /// in question can do nothing with.
 const HANDLED: ABI = ABI::V5;
 
-/// A folder with all that is in it.
-#[derive(Clone, Copy, Debug)]
-pub struct Folder<'f> {
-    /// It, opened in whatever way.
-    pub fd: BorrowedFd<'f>,
-    /// Whether it may only be read.
-    pub read_only: bool,
-}
-
-/// What came of a rule.
+/// What came of the rule about a thread's folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcement {
     /// All of it holds.
@@ -40,19 +30,17 @@ pub enum Enforcement {
     None,
 }
 
-/// Confines the calling thread, and those that it starts later, to opening,
-/// making and removing what is in `folders`; with none, nothing.
-///
-/// Sets `no_new_privs`. Best effort: what the kernel does not know is left out,
-/// and the answer tells.
-pub fn enter_folders(folders: &[Folder<'_>]) -> Result<Enforcement, ConfineError> {
+/// Confines the calling thread, and those that it starts later, to what `access`
+/// allows. Best effort: what the kernel does not know is left out, and the
+/// answer tells.
+pub(crate) fn enter(access: &FileAccess) -> Result<Enforcement, ConfineError> {
     let all = AccessFs::from_all(HANDLED);
     let mut rules = Ruleset::default()
         .handle_access(all)
         .and_then(Ruleset::create)
         .map_err(ConfineError::Landlock)?;
-    for folder in folders {
-        let rule = PathBeneath::new(folder.fd, rights(folder.read_only));
+    if let Some(folder) = &access.folder {
+        let rule = PathBeneath::new(folder, rights(access.read_only));
         rules = rules.add_rule(rule).map_err(ConfineError::Landlock)?;
     }
     let status = rules.restrict_self().map_err(ConfineError::Landlock)?;

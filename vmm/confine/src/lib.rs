@@ -8,8 +8,7 @@
 //! as soon as it knows what it is to do and by [`drop_capabilities`] as soon as
 //! everything is open, and says what happened when a filter was violated by
 //! [`report_violations`]. Filters stack: a thread is held by its own filter and
-//! by those of the threads that it descends from. A thread that serves shared
-//! folders calls [`enter_folders`] as well.
+//! by those of the threads that it descends from.
 //!
 //! It does not restrict namespaces or resources.
 
@@ -26,7 +25,7 @@ use std::str::FromStr;
 
 use device_model::ThreadKind;
 
-pub use folders::{Enforcement, Folder, enter_folders};
+pub use folders::Enforcement;
 pub use violation::{VIOLATION_STATUS, report_violations};
 
 /// What happens when a thread makes a system call that its filter does not allow.
@@ -97,11 +96,12 @@ pub enum ConfineError {
 /// command does between its start and its end: no program can be started, no
 /// network socket opened, no kernel interface reached but KVM and files.
 ///
-/// Of the capabilities only the two remain by which root opens files of
-/// others, until [`drop_capabilities`].
-pub fn enter_process(mode: SeccompMode) -> Result<(), ConfineError> {
+/// Of the capabilities only those remain, until [`drop_capabilities`], by which
+/// root opens files of others; where `as_users`, also those by which the threads
+/// of shared folders will act as other users.
+pub fn enter_process(mode: SeccompMode, as_users: bool) -> Result<(), ConfineError> {
     no_new_privs()?;
-    capabilities::keep_file_access()?;
+    capabilities::keep_files(as_users)?;
     filter::load(mode, tables::START_UP)
 }
 
@@ -112,18 +112,35 @@ pub fn drop_capabilities() -> Result<(), ConfineError> {
 }
 
 /// Confines the calling thread to the work of `kind`: `no_new_privs`, no
-/// capabilities, its filter. Threads that it starts inherit all of it.
-pub fn enter_thread(mode: SeccompMode, kind: ThreadKind) -> io::Result<()> {
+/// capabilities, its filter; one that serves a shared folder to that folder,
+/// with root's capabilities over files. Threads that it starts inherit all of it.
+///
+/// Tells how much of the rule about its folder the kernel holds: all of none,
+/// for threads that open nothing.
+pub fn enter_thread(mode: SeccompMode, kind: &ThreadKind) -> io::Result<Enforcement> {
+    enter(mode, kind).map_err(io::Error::other)
+}
+
+fn enter(mode: SeccompMode, kind: &ThreadKind) -> Result<Enforcement, ConfineError> {
+    no_new_privs()?;
+    let enforcement = match kind {
+        ThreadKind::FileServer(access) => {
+            capabilities::keep_files(access.as_users)?;
+            folders::enter(access)?
+        }
+        ThreadKind::Vcpu | ThreadKind::EventLoop | ThreadKind::BlockIo => {
+            capabilities::drop_all()?;
+            Enforcement::Full
+        }
+    };
     let table = match kind {
         ThreadKind::Vcpu => tables::VCPU,
         ThreadKind::EventLoop => tables::EVENT_LOOP,
         ThreadKind::BlockIo => tables::BLOCK_IO,
-        ThreadKind::FileServer => tables::FILE_SERVER,
+        ThreadKind::FileServer(_) => tables::FILE_SERVER,
     };
-    no_new_privs()
-        .and_then(|()| capabilities::drop_all())
-        .and_then(|()| filter::load(mode, table))
-        .map_err(io::Error::other)
+    filter::load(mode, table)?;
+    Ok(enforcement)
 }
 
 fn no_new_privs() -> Result<(), ConfineError> {

@@ -15,7 +15,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
 use confine::{SeccompMode, VIOLATION_STATUS, drop_capabilities, enter_process, enter_thread};
-use device_model::{Interruptible, ThreadKind, Threads};
+use device_model::{FileAccess, Interruptible, ThreadKind, Threads};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use own_process::{assert_done, in_own_process};
 
@@ -27,13 +27,13 @@ fn assert_violation(output: &Output, line: &str) {
 
 /// Runs `body` on a thread of that kind under its filter and waits for its end.
 fn confined(mode: SeccompMode, kind: ThreadKind, body: impl FnOnce() + Send + 'static) {
-    let name = match kind {
+    let name = match &kind {
         ThreadKind::Vcpu => "vcpu0",
         ThreadKind::EventLoop => "events",
         ThreadKind::BlockIo => "blk0-q0",
-        ThreadKind::FileServer => "fs0-q0",
+        ThreadKind::FileServer(_) => "fs0-q0",
     };
-    let threads = Threads::new(move |kind| enter_thread(mode, kind));
+    let threads = Threads::new(move |kind| enter_thread(mode, kind).map(drop));
     let handle = threads.spawn(name.to_owned(), kind, body).unwrap();
     handle.join().expect("the confined thread does not panic");
 }
@@ -111,7 +111,7 @@ fn starting_a_program_ends_the_process_from_start_up_on() {
         "starting_a_program_ends_the_process_from_start_up_on",
         || {
             report_violations();
-            enter_process(SeccompMode::Kill).unwrap();
+            enter_process(SeccompMode::Kill, false).unwrap();
             let _ = Command::new("/bin/true").status();
         },
     );
@@ -137,7 +137,7 @@ fn violation_without_a_reporter_ends_the_process_by_sigsys() {
 fn log_mode_lets_the_call_pass() {
     let output = in_own_process("log_mode_lets_the_call_pass", || {
         report_violations();
-        enter_process(SeccompMode::Log).unwrap();
+        enter_process(SeccompMode::Log, false).unwrap();
         confined(SeccompMode::Log, ThreadKind::Vcpu, || {
             UdpSocket::bind("127.0.0.1:0").unwrap();
             File::open("/dev/null").unwrap();
@@ -165,7 +165,7 @@ fn event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io() {
         "event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io",
         || {
             report_violations();
-            enter_process(SeccompMode::Kill).unwrap();
+            enter_process(SeccompMode::Kill, false).unwrap();
             // A file without a name, which goes with the process.
             let disk =
                 nix::sys::memfd::memfd_create(c"disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
@@ -197,7 +197,7 @@ fn event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io() {
 fn event_loop_serves_streams_under_its_filter() {
     let output = in_own_process("event_loop_serves_streams_under_its_filter", || {
         report_violations();
-        enter_process(SeccompMode::Kill).unwrap();
+        enter_process(SeccompMode::Kill, false).unwrap();
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
         confined(SeccompMode::Kill, ThreadKind::EventLoop, move || {
             use_the_runtime();
@@ -222,13 +222,14 @@ fn file_server_waits_for_a_lock_until_another_file_server_ends_that() {
             let held = nix::sys::memfd::memfd_create(c"", nix::sys::memfd::MFdFlags::empty());
             let held = File::from(held.unwrap());
             let other = File::open(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap();
-            enter_process(SeccompMode::Kill).unwrap();
-            confined(SeccompMode::Kill, ThreadKind::FileServer, move || {
+            enter_process(SeccompMode::Kill, false).unwrap();
+            let kind = ThreadKind::FileServer(FileAccess::default());
+            confined(SeccompMode::Kill, kind.clone(), move || {
                 held.lock().unwrap();
                 let wait = Interruptible::default();
                 let (inside, entered) = std::sync::mpsc::channel();
-                let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind));
-                let waiter = threads.spawn("fs-lock0".to_owned(), ThreadKind::FileServer, {
+                let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind).map(drop));
+                let waiter = threads.spawn("fs-lock0".to_owned(), kind, {
                     let wait = wait.clone();
                     move || {
                         let call = || {
@@ -257,13 +258,13 @@ fn panic_with_a_backtrace_on_a_confined_thread_is_only_a_panic() {
             std::panic::set_hook(Box::new(|info| {
                 eprintln!("{info}\n{}", std::backtrace::Backtrace::force_capture());
             }));
-            enter_process(SeccompMode::Kill).unwrap();
-            let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind));
+            enter_process(SeccompMode::Kill, false).unwrap();
+            let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind).map(drop));
             for kind in [
                 ThreadKind::Vcpu,
                 ThreadKind::EventLoop,
                 ThreadKind::BlockIo,
-                ThreadKind::FileServer,
+                ThreadKind::FileServer(FileAccess::default()),
             ] {
                 let handle = threads
                     .spawn("panics".to_owned(), kind, || panic!("on purpose"))
@@ -328,7 +329,7 @@ fn process_keeps_only_file_access_until_everything_is_open() {
         "process_keeps_only_file_access_until_everything_is_open",
         || {
             let effective = u64::from_str_radix(&status("CapEff"), 16).unwrap();
-            enter_process(SeccompMode::Kill).unwrap();
+            enter_process(SeccompMode::Kill, false).unwrap();
             // CAP_DAC_OVERRIDE is bit 1, CAP_DAC_READ_SEARCH bit 2.
             let kept = format!("{:016x}", effective & 0b110);
             assert_eq!(status("CapEff"), kept);

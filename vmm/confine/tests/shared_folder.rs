@@ -11,7 +11,8 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 
-use confine::{Enforcement, Folder, SeccompMode, enter_folders, enter_process};
+use confine::{Enforcement, SeccompMode, enter_process, enter_thread};
+use device_model::ThreadKind;
 use device_virtio_fs::{
     Caller, Dirent, DirentSink, Entry, FileSystem, Handle, HostFs, HostFsOptions, Lock, LockKind,
     Memory, Name, Node, OpenFlags, Owner, Ownership, SetAttr, SetTime,
@@ -50,12 +51,9 @@ fn share(folder: &TempDir, ownership: Ownership, read_only: bool) -> HostFs {
 }
 
 /// Whether the kernel has enough of Landlock for the case to mean anything.
-fn confine_to(fs: &HostFs, read_only: bool) -> bool {
-    let folder = Folder {
-        fd: fs.folder_fd(),
-        read_only,
-    };
-    enter_folders(&[folder]).unwrap() == Enforcement::Full
+fn confine_to(fs: &HostFs, mode: SeccompMode) -> bool {
+    let kind = ThreadKind::FileServer(fs.access());
+    enter_thread(mode, &kind).unwrap() == Enforcement::Full
 }
 
 fn name(text: &CStr) -> Name<'_> {
@@ -178,9 +176,9 @@ fn every_operation_works_under_the_filter_and_within_the_folder() {
         || {
             let folder = folders();
             confine::report_violations(|| {}).unwrap();
-            enter_process(SeccompMode::Kill).unwrap();
+            enter_process(SeccompMode::Kill, false).unwrap();
             let fs = share(&folder, Ownership::Mapped { default: (0, 0) }, false);
-            confine_to(&fs, false);
+            confine_to(&fs, SeccompMode::Kill);
             let by = Caller {
                 uid: 1000,
                 gid: 1000,
@@ -200,8 +198,10 @@ fn files_of_other_users_are_made_within_the_folder() {
     }
     let output = in_own_process("files_of_other_users_are_made_within_the_folder", || {
         let folder = folders();
+        confine::report_violations(|| {}).unwrap();
+        enter_process(SeccompMode::Kill, true).unwrap();
         let fs = share(&folder, Ownership::AsIs, false);
-        confine_to(&fs, false);
+        confine_to(&fs, SeccompMode::Kill);
         let by = Caller {
             uid: 1000,
             gid: 1000,
@@ -221,7 +221,7 @@ fn nothing_outside_is_opened_by_name_or_descriptor() {
         let inside = folder.path().join("share/f");
         fs::write(&inside, "inside").unwrap();
         let fs = share(&folder, Ownership::Mapped { default: (0, 0) }, false);
-        if !confine_to(&fs, false) {
+        if !confine_to(&fs, SeccompMode::Off) {
             return;
         }
         fs::read(&inside).unwrap();
@@ -255,7 +255,7 @@ fn what_another_process_moves_out_is_not_opened_any_more() {
             let (confined, is_confined) = mpsc::channel();
             let (moved, is_moved) = mpsc::channel();
             let server = thread::spawn(move || {
-                let enforced = confine_to(&fs, false);
+                let enforced = confine_to(&fs, SeccompMode::Off);
                 reopen(&held).unwrap();
                 confined.send(enforced).unwrap();
                 is_moved.recv().unwrap();
@@ -277,7 +277,7 @@ fn folder_to_read_is_only_read() {
         let inside = folder.path().join("share/f");
         fs::write(&inside, "inside").unwrap();
         let fs = share(&folder, Ownership::Mapped { default: (0, 0) }, true);
-        if !confine_to(&fs, true) {
+        if !confine_to(&fs, SeccompMode::Off) {
             return;
         }
         let node = fs.lookup(ROOT, name(c"f")).unwrap().node;

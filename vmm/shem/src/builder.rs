@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use confine::SeccompMode;
+use confine::{Enforcement, SeccompMode};
 use device_model::{Incoming, StreamHost, Threads, stream_port};
 use guest_client::{Agent, ClientError};
 use guest_protocol::{BootConfig, CONTROL_PORT, Upper};
@@ -14,6 +15,7 @@ use machine::{DeviceSpec, Machine, MachineConfig, MachineError, Stage, StopReaso
 use serde_json::json;
 
 use crate::initramfs::{self, InitramfsError};
+use crate::volumes::{Plan, Volume, VolumeError};
 use crate::{KernelPack, Vm};
 
 /// RAM of a VM unless said otherwise, in bytes.
@@ -43,6 +45,9 @@ pub enum BootError {
     /// A VM without an image has no root file system.
     #[error("a VM needs at least one image")]
     NoImage,
+    /// A volume cannot be had.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
     /// A file of the initramfs is missing or too much was asked for.
     #[error(transparent)]
     Initramfs(#[from] InitramfsError),
@@ -95,6 +100,7 @@ pub struct VmBuilder {
     kernel: KernelPack,
     guest_init: PathBuf,
     layers: Vec<Image>,
+    volumes: Vec<Volume>,
     vcpus: u8,
     memory: u64,
     hostname: String,
@@ -110,6 +116,7 @@ impl VmBuilder {
             kernel,
             guest_init,
             layers: Vec::new(),
+            volumes: Vec::new(),
             vcpus: 1,
             memory: DEFAULT_MEMORY,
             hostname: DEFAULT_HOSTNAME.into(),
@@ -123,6 +130,12 @@ impl VmBuilder {
     /// and its configuration is the VM's.
     pub fn layer(mut self, image: Image) -> Self {
         self.layers.push(image);
+        self
+    }
+
+    /// Mounts a volume, in whatever order they are given.
+    pub fn volume(mut self, volume: Volume) -> Self {
+        self.volumes.push(volume);
         self
     }
 
@@ -178,11 +191,12 @@ impl VmBuilder {
         let serials: Vec<String> = (0..self.layers.len())
             .map(|index| format!("layer{index}"))
             .collect();
+        let plan = Plan::of(self.volumes, &config.volumes)?;
         let boot = BootConfig {
             hostname: self.hostname,
             layers: serials.clone(),
-            upper: Upper::Tmpfs { size: None },
-            mounts: Vec::new(),
+            upper: plan.upper.unwrap_or(Upper::Tmpfs { size: None }),
+            mounts: plan.mounts,
             modules: self
                 .kernel
                 .modules()
@@ -210,7 +224,7 @@ impl VmBuilder {
                 attachment: Some(Box::new(image.into_file())),
             });
         }
-        let seccomp = self.seccomp;
+        devices.extend(plan.devices);
         let machine = Machine::start(MachineConfig {
             start: self.start,
             vcpus: self.vcpus,
@@ -220,7 +234,7 @@ impl VmBuilder {
             cmdline: KERNEL_CMDLINE.into(),
             devices,
             console: self.console,
-            threads: Threads::new(move |kind| confine::enter_thread(seccomp, kind)),
+            threads: confined_threads(self.seccomp),
         })?;
         let agent = greet(&machine, streams, &incoming, self.boot_timeout)?;
         let watch = agent
@@ -228,8 +242,24 @@ impl VmBuilder {
             .try_clone_to_owned()
             .and_then(|control| machine.stop_on_hangup(control, StopReason::AgentLost))
             .map_err(host("watch the agent"))?;
-        Ok(Vm::new(machine, agent, watch, config))
+        Ok(Vm::new(machine, agent, watch, config, plan.in_use))
     }
+}
+
+/// Threads that confine themselves, with a word when shared folders are not
+/// held by the kernel as well.
+fn confined_threads(seccomp: SeccompMode) -> Threads {
+    let told = AtomicBool::new(false);
+    Threads::new(move |kind| {
+        let enforcement = confine::enter_thread(seccomp, kind)?;
+        if enforcement == Enforcement::None && !told.swap(true, Ordering::Relaxed) {
+            log::warn!(
+                "this kernel has no Landlock: only shem itself keeps the guest inside of its \
+                 shared folders"
+            );
+        }
+        Ok(())
+    })
 }
 
 /// Waits for the agent to connect, greets it, and completes the timeline.

@@ -38,6 +38,7 @@ mod command;
 mod initramfs;
 mod store;
 mod vm;
+mod volumes;
 
 pub use builder::{
     BootError, DEFAULT_BOOT_TIMEOUT, DEFAULT_HOSTNAME, DEFAULT_MEMORY, KERNEL_CMDLINE, VmBuilder,
@@ -51,3 +52,7 @@ pub use machine::probe::{ProbeError, run as probe_kvm};
 pub use machine::{MAX_VCPUS, MIN_MEMORY, MachineError, Stage, StopReason, StopReport, Timeline};
 pub use store::{KernelPack, Store, StoreError};
 pub use vm::{STOP_GRACE, Vm};
+pub use volumes::{
+    Cache, Disk, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes, OnError,
+    Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError,
+};

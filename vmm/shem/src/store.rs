@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::volumes::NamedVolumes;
+
 /// Packs by preference, when none is asked for.
 const PREFERENCE: [&str; 2] = ["tuned", "stock"];
 /// Where packages install what all users share.
@@ -133,6 +135,12 @@ impl Store {
         found.cloned().ok_or_else(|| StoreError::NoGuestInit {
             looked: list(&self.guest_init),
         })
+    }
+
+    /// The named volumes of this user.
+    pub fn volumes(&self) -> NamedVolumes {
+        // The system's where a user has no store of its own.
+        NamedVolumes::new(self.folders[0].join("volumes"))
     }
 
     fn pack_folder(&self, name: &str) -> Option<PathBuf> {

@@ -1,6 +1,8 @@
 //! A running VM.
 
+use std::fs::File;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use guest_client::{Agent, ExecError, Process};
@@ -19,6 +21,8 @@ pub struct Vm {
     agent: Agent,
     machine: Machine,
     config: ContainerConfig,
+    /// Keeps named volumes from being removed.
+    _in_use: Vec<Arc<File>>,
 }
 
 impl Vm {
@@ -32,12 +36,14 @@ impl Vm {
         agent: Agent,
         watch: Watch,
         config: ContainerConfig,
+        in_use: Vec<Arc<File>>,
     ) -> Self {
         Vm {
             watch: Some(watch),
             agent,
             machine,
             config,
+            _in_use: in_use,
         }
     }
 

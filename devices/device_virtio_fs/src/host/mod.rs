@@ -31,9 +31,9 @@ mod tests;
 mod xattrs;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -126,6 +126,8 @@ pub enum HostFsError {
 
 /// A folder of the host, for a guest.
 pub struct HostFs {
+    /// The shared folder itself.
+    folder: Arc<OwnedFd>,
     inodes: Inodes,
     handles: Handles,
     locks: Locks,
@@ -171,11 +173,16 @@ impl HostFs {
         }
         let proc =
             Proc::open(options.read_only).map_err(|error| HostFsError::Proc(error.into()))?;
+        let root = folder.as_fd().try_clone_to_owned();
         // What a descriptor of the guest's own can be had for goes before what
         // only spares a call.
         let (inodes, locks) = (max / 4, max / 8);
         let handles = max - inodes - locks;
         Ok(HostFs {
+            folder: Arc::new(root.map_err(|source| HostFsError::Open {
+                path: path.into(),
+                source,
+            })?),
             ownership: options.ownership.supported(folder.as_fd()),
             read_only: options.read_only,
             location: Mutex::new(proc.location(folder.as_fd()).map_err(refused)?),
@@ -193,11 +200,6 @@ impl HostFs {
     /// asked for and the host's file system has no user extended attributes.
     pub fn ownership(&self) -> Ownership {
         self.ownership
-    }
-
-    /// The shared folder itself, for rules about what else a thread may open.
-    pub fn folder_fd(&self) -> BorrowedFd<'_> {
-        self.inodes.root().as_fd()
     }
 
     /// The folder `node`, to find or change names in.
@@ -249,7 +251,7 @@ impl HostFs {
             return Ok(());
         }
         // The shared folder may have been moved with all that is in it.
-        *root = self.proc.location(self.folder_fd())?;
+        *root = self.proc.location(self.folder.as_fd())?;
         if is_below(&root) {
             Ok(())
         } else {
@@ -264,7 +266,7 @@ impl HostFs {
             _ => match self.inodes.folder_of(held.node) {
                 Some(folder) => self.inodes.get(folder)?,
                 // Without a name it is nowhere.
-                None => return self.proc.location(self.folder_fd()),
+                None => return self.proc.location(self.folder.as_fd()),
             },
         };
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

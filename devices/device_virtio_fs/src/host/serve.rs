@@ -2,12 +2,14 @@
 //! for all: a volume that is read-only changes in no way.
 
 use std::ffi::CStr;
+use std::sync::Arc;
 
+use device_model::FileAccess;
 use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::create::New;
-use super::{HostFs, attr, create, data, dirs, locks, names, xattrs};
+use super::{HostFs, Ownership, attr, create, data, dirs, locks, names, xattrs};
 use crate::fs::{
     Attr, Caller, DirentSink, Entry, FileSystem, Handle, Lock, LockKind, Name, Node, OpenFlags,
     Owner, SetAttr, StatFs,
@@ -35,6 +37,14 @@ impl HostFs {
 }
 
 impl FileSystem for HostFs {
+    fn access(&self) -> FileAccess {
+        FileAccess {
+            folder: Some(Arc::clone(&self.folder)),
+            read_only: self.read_only,
+            as_users: self.ownership == Ownership::AsIs,
+        }
+    }
+
     fn lookup(&self, parent: Node, name: Name<'_>) -> Result<Entry, Errno> {
         told(names::lookup(self, parent, name))
     }

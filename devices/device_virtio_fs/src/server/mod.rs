@@ -21,7 +21,7 @@ use std::mem::size_of;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use device_model::Threads;
+use device_model::{FileAccess, Threads};
 
 use crate::cache::Cache;
 use crate::chain::Stream;
@@ -98,6 +98,11 @@ impl Server {
         if self.session.swap(0, Ordering::AcqRel) != 0 {
             self.fs.reset();
         }
+    }
+
+    /// What the threads that serve with it may do to files of the host.
+    pub(crate) fn access(&self) -> FileAccess {
+        self.fs.access()
     }
 
     pub(crate) fn waiters(&self) -> &Waiters {

@@ -92,9 +92,10 @@ impl Waiters {
                 let _ = mailbox.wake.write(1);
             }
         };
+        let kind = ThreadKind::FileServer(self.fs.access());
         let thread = self
             .threads
-            .spawn(format!("fs-lock{ticket}"), ThreadKind::FileServer, body)
+            .spawn(format!("fs-lock{ticket}"), kind, body)
             .map_err(|_: io::Error| Errno::NOLCK)?;
         waiting.push(Waiting {
             ticket,

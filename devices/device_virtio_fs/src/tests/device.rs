@@ -240,11 +240,12 @@ fn broken_rings_ask_for_a_reset() {
 
 #[test]
 fn threads_start_with_the_device_and_end_with_it() {
-    let kinds = Arc::new(Mutex::new(Vec::new()));
-    let noted = Arc::clone(&kinds);
+    let names = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&names);
     let threads = Threads::new(move |kind| {
         let name = std::thread::current().name().unwrap_or_default().to_owned();
-        noted.lock().unwrap().push((name, kind));
+        assert!(matches!(kind, ThreadKind::FileServer(_)));
+        noted.lock().unwrap().push(name);
         Ok(())
     });
     let tag = Tag::new("t").unwrap();
@@ -252,8 +253,8 @@ fn threads_start_with_the_device_and_end_with_it() {
     let mock = Arc::new(Mock::new());
     let fs = Arc::clone(&mock) as Arc<dyn FileSystem>;
     let device = FileSystemDevice::new("x", &tag, fs, options, 1, &threads).unwrap();
-    let expected = ["fs0-x", "fs1-x"].map(|name| (name.to_owned(), ThreadKind::FileServer));
-    assert_eq!(*kinds.lock().unwrap(), expected);
+    let expected = ["fs0-x", "fs1-x"].map(str::to_owned);
+    assert_eq!(*names.lock().unwrap(), expected);
     drop(device);
     assert_eq!(Arc::strong_count(&mock), 1, "no thread has it any more");
 }
@@ -311,9 +312,13 @@ fn options_that_are_wrong_are_named() {
             "{error}"
         );
     }
+    let path = json!({"tag": "x", "path": "/nonexistent"});
+    assert!(refusal(path, None).starts_with("open shared folder /nonexistent"));
+    let owner = json!({"tag": "x", "path": "/", "ownership": "mine"});
+    assert!(refusal(owner, None).starts_with("unknown ownership \"mine\""));
     assert_eq!(
         refusal(json!({"tag": "x"}), None),
-        "it has no attachment: the file system to share"
+        "it has no path: the folder to share"
     );
     assert_eq!(
         refusal(json!({"tag": "x"}), Some(Box::new(7))),
