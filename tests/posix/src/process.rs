@@ -48,8 +48,8 @@ pub enum End {
 
 /// Runs `body` in a new process, which ends with it.
 pub fn fork(body: impl FnOnce()) -> Child {
-    // SAFETY: this program never has a second thread, so the child may use
-    // everything that the parent may.
+    // SAFETY: this program has no second thread when it forks, so the child may
+    // use everything that the parent may.
     match unsafe { nix::unistd::fork() }.expect("the machine has room for a process") {
         ForkResult::Parent { child } => Child(child),
         ForkResult::Child => {

@@ -132,6 +132,10 @@ pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
         ("SHEM_BIN".into(), built.shem.clone().into()),
         ("SHEM_GUEST_INIT".into(), built.guest_init.clone().into()),
         ("SHEM_DEMO_IMAGE".into(), built.demo_image.clone().into()),
+        (
+            "SHEM_GUEST_PROGRAMS".into(),
+            built.guest_programs.clone().into(),
+        ),
         ("SHEM_STORE".into(), paths::store()?.into()),
     ])
 }
