@@ -4,7 +4,9 @@
 //! Tests wait for events and never sleep; a guest that hangs is ended by the
 //! limits that VMs and commands are started with.
 
+mod folder;
 mod host;
+mod image;
 mod program;
 
 use std::env;
@@ -13,7 +15,9 @@ use std::time::Duration;
 
 use shem::{Command, Event, ExitStatus, Image, KernelPack, Process, Store, Vm, VmBuilder};
 
+pub use folder::Folder;
 pub use host::Resources;
+pub use image::{build_image, image_of_programs};
 pub use program::{Outcome, Shem};
 
 /// Longest time for one command or boot. Guests in an emulated machine are

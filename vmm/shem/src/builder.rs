@@ -192,18 +192,15 @@ impl VmBuilder {
             .map(|index| format!("layer{index}"))
             .collect();
         let plan = Plan::of(self.volumes, &config.volumes)?;
+        let modules: Vec<_> = self.kernel.modules(&plan.modules).collect();
         let boot = BootConfig {
             hostname: self.hostname,
             layers: serials.clone(),
             upper: plan.upper.unwrap_or(Upper::Tmpfs { size: None }),
             mounts: plan.mounts,
-            modules: self
-                .kernel
-                .modules()
-                .map(|(name, _)| name.to_owned())
-                .collect(),
+            modules: modules.iter().map(|(name, _)| (*name).to_owned()).collect(),
         };
-        let initramfs = initramfs::build(&self.guest_init, &self.kernel, &boot)?;
+        let initramfs = initramfs::build(&self.guest_init, &modules, &boot)?;
 
         let (streams, backend) = stream_port().map_err(host("make the port to the agent"))?;
         let incoming = streams

@@ -8,8 +8,6 @@ use std::path::{Path, PathBuf};
 use guest_client::initramfs;
 use guest_protocol::{BootConfig, MessageError};
 
-use crate::KernelPack;
-
 /// Why there is no initramfs.
 #[derive(Debug, thiserror::Error)]
 pub enum InitramfsError {
@@ -26,16 +24,16 @@ pub enum InitramfsError {
     Config(#[from] MessageError),
 }
 
-/// Its parts, to be laid end to end.
+/// Its parts, to be laid end to end; `modules` are names and paths.
 pub fn build(
     guest_init: &Path,
-    kernel: &KernelPack,
+    modules: &[(&str, PathBuf)],
     config: &BootConfig,
 ) -> Result<Vec<Vec<u8>>, InitramfsError> {
     let init = read(guest_init)?;
-    let modules = kernel
-        .modules()
-        .map(|(name, path)| Ok((name, read(&path)?)))
+    let modules = modules
+        .iter()
+        .map(|(name, path)| Ok((*name, read(path)?)))
         .collect::<Result<Vec<_>, InitramfsError>>()?;
     let modules: Vec<(&str, &[u8])> = modules
         .iter()

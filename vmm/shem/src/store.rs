@@ -1,5 +1,6 @@
 //! Where kernel packs and the guest's init lie on this host.
 
+use std::collections::BTreeMap;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -183,6 +184,9 @@ struct Description {
     /// File names in `modules/`, in load order.
     #[serde(default)]
     modules: Vec<String>,
+    /// By module: its file and those that it needs, in load order.
+    #[serde(default)]
+    on_demand: BTreeMap<String, Vec<String>>,
 }
 
 impl KernelPack {
@@ -203,15 +207,18 @@ impl KernelPack {
             path: folder.to_path_buf(),
             what,
         };
-        if let Some(name) = pack
-            .description
+        let description = &pack.description;
+        let mut names = description
             .modules
             .iter()
-            .find(|name| name.contains('/'))
-        {
+            .chain(description.on_demand.values().flatten());
+        if let Some(name) = names.find(|name| name.contains('/')) {
             return Err(broken(format!("the module name {name:?} has a path in it")));
         }
-        let mut files = pack.modules().map(|(_, path)| path).chain([pack.vmlinux()]);
+        let mut files = pack
+            .modules(&[])
+            .map(|(_, path)| path)
+            .chain([pack.vmlinux()]);
         let missing = files.find(|path| !path.is_file());
         drop(files);
         match missing {
@@ -240,13 +247,22 @@ impl KernelPack {
         self.folder.join("vmlinux")
     }
 
-    /// Name and path of the modules that a guest loads at its start, in order.
-    pub fn modules(&self) -> impl Iterator<Item = (&str, PathBuf)> {
-        let folder = self.folder.join("modules");
-        self.description
-            .modules
+    /// Name and path of the modules that a guest loads at its start, in order,
+    /// when it needs those of `also` beside what every guest does. Ones that the
+    /// pack does not have may be built in.
+    pub fn modules(&self, also: &[&str]) -> impl Iterator<Item = (&str, PathBuf)> {
+        let description = &self.description;
+        let also = also
             .iter()
-            .map(move |name| (name.as_str(), folder.join(name)))
+            .filter_map(|module| description.on_demand.get(*module));
+        let mut names: Vec<&str> = Vec::new();
+        for name in description.modules.iter().chain(also.flatten()) {
+            if !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        let folder = self.folder.join("modules");
+        names.into_iter().map(move |name| (name, folder.join(name)))
     }
 }
 
@@ -329,6 +345,22 @@ mod tests {
             KernelPack::open(&folder),
             Err(StoreError::Read { .. })
         ));
+    }
+
+    #[test]
+    fn modules_that_a_guest_needs_come_after_those_of_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let json = r#"{"name":"m","version":"1","modules":["a.ko"],"on_demand":{"fs":["a.ko","b.ko","fs.ko"],"x":["x.ko"]}}"#;
+        pack(dir.path(), json);
+        fs::write(dir.path().join("modules/a.ko"), "").unwrap();
+        let pack = KernelPack::open(dir.path()).unwrap();
+        let names = |also: &[&str]| -> Vec<String> {
+            pack.modules(also)
+                .map(|(name, _)| name.to_owned())
+                .collect()
+        };
+        assert_eq!(names(&[]), ["a.ko"]);
+        assert_eq!(names(&["fs", "built-in"]), ["a.ko", "b.ko", "fs.ko"]);
     }
 
     #[test]

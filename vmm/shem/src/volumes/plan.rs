@@ -100,6 +100,8 @@ pub(crate) struct Plan {
     pub(crate) devices: Vec<DeviceSpec>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) upper: Option<Upper>,
+    /// Kernel modules that the guest needs for them.
+    pub(crate) modules: Vec<&'static str>,
     /// Held until the VM has ended.
     pub(crate) in_use: Vec<Arc<File>>,
 }
@@ -201,6 +203,7 @@ impl Plan {
 
     fn share(&mut self, here: &Here, folder: SharedFolder, folders: usize) -> MountSource {
         let fill = here.filled(folder.fill);
+        self.modules.push("virtiofs");
         self.in_use.extend(folder.in_use);
         let (uid, gid) = folder.owner;
         self.devices.push(DeviceSpec {
@@ -225,6 +228,7 @@ impl Plan {
     }
 
     fn attach(&mut self, id: &str, disk: &Disk, read_only: bool) -> Result<(), VolumeError> {
+        self.modules.push("ext4");
         self.in_use.extend(disk.in_use.clone());
         let disk = disk.open()?;
         self.devices.push(DeviceSpec {
@@ -353,6 +357,7 @@ mod tests {
         };
         assert_eq!(plan.mounts[2].source, memory);
         assert_eq!(plan.upper, None);
+        assert_eq!(plan.modules, ["virtiofs", "ext4"]);
     }
 
     #[test]
