@@ -1,0 +1,178 @@
+//! What POSIX says of files holds on a volume, and no byte is lost: the suite
+//! and the exerciser of `tests/posix` in a guest, in each mode of a folder.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use e2e_tests::{Folder, Outcome, Shem, Unprivileged, demo_image, guest_programs, long};
+use nix::unistd::geteuid;
+
+/// For the files of a case at a time, and of the exerciser.
+const ROOM: u64 = 512 << 20;
+/// Operations of the exerciser on one file and, by several processes, in a tree.
+const OPERATIONS: usize = 1500;
+const LONG_OPERATIONS: usize = 30_000;
+const PROCESSES: &str = "3";
+/// Longest time for one of the programs in an emulated machine.
+const TIMEOUT: &str = "40m";
+
+/// A case that cannot pass on a volume.
+struct Known {
+    case: &'static str,
+    /// Whose files it concerns; all when empty.
+    ownership: &'static str,
+    /// With which cache; any when empty.
+    cache: &'static str,
+    #[expect(dead_code, reason = "it is for whoever reads or changes this list")]
+    reason: &'static str,
+}
+
+const KNOWN: &[Known] = &[];
+
+fn known_in(ownership: &str, cache: &str) -> BTreeSet<String> {
+    let applies = |known: &&Known| {
+        (known.ownership.is_empty() || known.ownership == ownership)
+            && (known.cache.is_empty() || known.cache == cache)
+    };
+    let cases = KNOWN.iter().filter(applies);
+    cases.map(|known| known.case.to_owned()).collect()
+}
+
+/// The guest's programs on a folder that every user can read, and a folder as
+/// the suite wants one that cannot be written.
+fn programs() -> Folder {
+    let folder = Folder::of(64 << 20);
+    for program in ["posix-suite", "fs-exerciser"] {
+        let copy = folder.join(program);
+        fs::copy(guest_programs().join(program), &copy).unwrap();
+        fs::set_permissions(copy, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir_all(folder.join("read-only/folder")).unwrap();
+    fs::write(folder.join("read-only/file"), "text").unwrap();
+    symlink("file", folder.join("read-only/link")).unwrap();
+    folder
+}
+
+/// Runs the suite and the exerciser on a volume; `run` starts `shem run` with
+/// options and a command.
+fn prove(ownership: &str, cache: &str, volume: &Folder, run: &dyn Fn(&[&str], &[&str]) -> Shem) {
+    let programs = programs();
+    let volume = volume.at(&format!("/v:owner={ownership},cache={cache}"));
+    let programs = programs.at("/programs:ro");
+    let options = ["-v", &volume, "-v", &programs, "--timeout", TIMEOUT];
+    let slow: &[&str] = if long() { &["--slow"] } else { &[] };
+    let suite = [
+        "/programs/posix-suite",
+        "/v",
+        "--read-only",
+        "/programs/read-only",
+    ];
+    let outcome = run(&options, &[&suite, slow].concat()).outcome();
+    check(&outcome, &known_in(ownership, cache));
+
+    let operations = if long() { LONG_OPERATIONS } else { OPERATIONS }.to_string();
+    let one = ["/programs/fs-exerciser", "/v", "--operations", &operations];
+    for processes in [&[][..], &["--processes", PROCESSES]] {
+        let outcome = run(&options, &[&one, processes].concat()).outcome();
+        assert_eq!(
+            outcome.status,
+            Some(0),
+            "{}{}",
+            outcome.stdout,
+            outcome.stderr
+        );
+    }
+}
+
+/// Every case passed but those that are known not to.
+fn check(outcome: &Outcome, known: &BTreeSet<String>) {
+    let text = &outcome.stdout;
+    let finished = text.lines().any(|line| line.starts_with("all: "));
+    assert!(
+        finished,
+        "the suite did not finish: {text}{}",
+        outcome.stderr
+    );
+    let failed = text
+        .lines()
+        .filter_map(|line| line.strip_suffix(": FAILED"));
+    let failed: BTreeSet<String> = failed.map(str::to_owned).collect();
+    let new: Vec<_> = failed.difference(known).collect();
+    assert!(new.is_empty(), "{new:?} failed: {text}");
+    let stale: Vec<_> = known.difference(&failed).collect();
+    assert!(stale.is_empty(), "take what passes off the list: {stale:?}");
+}
+
+fn as_is(cache: &str) {
+    // As root only: a guest's users are to be the host's.
+    if !geteuid().is_root() {
+        return;
+    }
+    let volume = Folder::of(ROOM);
+    prove("as-is", cache, &volume, &|options, command| {
+        let mut shem = Shem::new(&["run", "--kernel", "tuned"]);
+        let words = shem.command().args(options).arg(demo_image());
+        words.arg("--").args(command);
+        shem
+    });
+}
+
+fn mapped(cache: &str) {
+    let (user, volume) = (Unprivileged::new(), Folder::of(ROOM));
+    user.give(&volume);
+    prove("mapped", cache, &volume, &|options, command| {
+        user.run(options, command)
+    });
+}
+
+#[test]
+fn users_of_the_host_with_a_coherent_cache() {
+    as_is("coherent");
+}
+
+#[test]
+fn users_of_the_host_with_an_exclusive_cache() {
+    as_is("exclusive");
+}
+
+#[test]
+fn recorded_owners_with_a_coherent_cache() {
+    mapped("coherent");
+}
+
+#[test]
+fn recorded_owners_with_an_exclusive_cache() {
+    mapped("exclusive");
+}
+
+#[test]
+fn a_full_host_is_a_full_volume() {
+    if !geteuid().is_root() {
+        return;
+    }
+    let volume = Folder::of(16 << 20);
+    let script = "cd /v; echo kept > first; \
+                  dd if=/dev/zero of=large bs=1M count=64 2>&1 | grep -o 'No space left.*'; \
+                  sync; cat first; rm large; echo room > second && cat second";
+    let outcome = Shem::run("tuned", &["-v", &volume.at("/v")], &["sh", "-c", script]).outcome();
+    assert_eq!(
+        outcome.stdout, "No space left on device\nkept\nroom\n",
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_limit_of_the_host_on_files_is_an_error_in_the_guest() {
+    let volume = Folder::of(ROOM);
+    let mounted = volume.at("/v");
+    let script = "dd if=/dev/zero of=/v/f bs=1M count=16 2>&1 | grep -o 'File too large'; \
+                  wc -c < /v/f; echo alive";
+    let mut shem = Shem::run("tuned", &["-v", &mounted], &["sh", "-c", script]);
+    shem.limit_files(8 << 20);
+    let outcome = shem.outcome();
+    assert_eq!(
+        outcome.stdout, "File too large\n8388608\nalive\n",
+        "{outcome:?}"
+    );
+}
