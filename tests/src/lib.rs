@@ -51,6 +51,11 @@ pub fn demo_image() -> PathBuf {
     variable("SHEM_DEMO_IMAGE")
 }
 
+/// The image of real programs, which the long run has.
+pub fn debian_image() -> PathBuf {
+    variable("SHEM_DEBIAN_IMAGE")
+}
+
 /// The folder of `posix-suite` and `fs-exerciser`, built to run in any guest.
 pub fn guest_programs() -> PathBuf {
     variable("SHEM_GUEST_PROGRAMS")
