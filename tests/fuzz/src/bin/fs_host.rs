@@ -11,8 +11,9 @@
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, FileTimes, Metadata};
 use std::hash::BuildHasher;
+use std::io::Write;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,6 +25,7 @@ use device_virtio_fs::{
     ServerOptions,
 };
 use fuzz::Choices;
+use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use virtio_queue::desc::RawDescriptor;
@@ -35,6 +37,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 fuzz::target!(check);
 
+/// How the host opens what may be a link or a pipe by now.
+const SAFELY: i32 = OFlag::O_NOFOLLOW.union(OFlag::O_NONBLOCK).bits();
 /// Queues that are served at the same time.
 const QUEUES: usize = 2;
 const REQUESTS: usize = 40;
@@ -308,7 +312,12 @@ impl Place {
             if fs::rename(&d, &moved).is_ok() {
                 let _ = fs::rename(&moved, &d);
             }
-            let _ = fs::write(self.share.join("f"), "longer text");
+            // Not through a link that the guest put there.
+            let mut options = File::options();
+            options.write(true).truncate(true).custom_flags(SAFELY);
+            if let Ok(mut file) = options.open(self.share.join("f")) {
+                let _ = file.write_all(b"longer text");
+            }
         }
     }
 }
