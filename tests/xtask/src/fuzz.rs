@@ -2,6 +2,8 @@
 //! coverage built by the stable compiler.
 
 use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
 
 use anyhow::{Result, bail};
 
@@ -39,7 +41,6 @@ pub fn run(seconds: u64, only: &[String]) -> Result<Tally> {
     rust_flags(&mut build, FLAGS);
     process::quiet(&mut build)?;
 
-    let mut tally = Tally::default();
     let targets = targets()?;
     if let Some(unknown) = only.iter().find(|name| !targets.contains(name)) {
         bail!(
@@ -47,19 +48,34 @@ pub fn run(seconds: u64, only: &[String]) -> Result<Tally> {
             targets.join(", ")
         );
     }
-    for name in targets
+    let chosen = targets
         .iter()
-        .filter(|name| only.is_empty() || only.contains(name))
-    {
-        say(&format!("fuzzing {name} for {seconds} s"));
-        let program = folder.join(TARGET).join("release").join(name);
-        let outcome = run_one(&program, name, &folder, seconds);
-        if let Err(error) = &outcome {
-            eprintln!("fuzz target {name}: {error:#}");
+        .filter(|name| only.is_empty() || only.contains(name));
+    let next = Mutex::new(chosen);
+    let tally = Mutex::new(Tally::default());
+    // As many at a time as there are processors.
+    let at_a_time = thread::available_parallelism().map_or(1, usize::from);
+    thread::scope(|scope| {
+        for _ in 0..at_a_time {
+            scope.spawn(|| {
+                while let Some(name) = take(&next) {
+                    say(&format!("fuzzing {name} for {seconds} s"));
+                    let program = folder.join(TARGET).join("release").join(name);
+                    let outcome = run_one(&program, name, &folder, seconds);
+                    if let Err(error) = &outcome {
+                        eprintln!("fuzz target {name}: {error:#}");
+                    }
+                    let mut tally = tally.lock().expect("no target panics");
+                    tally.add(Tally::one(outcome.is_ok()));
+                }
+            });
         }
-        tally.add(Tally::one(outcome.is_ok()));
-    }
-    Ok(tally)
+    });
+    Ok(tally.into_inner().expect("no target panics"))
+}
+
+fn take<T>(from: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    from.lock().expect("no target panics").next()
 }
 
 fn run_one(program: &Path, name: &str, folder: &Path, seconds: u64) -> Result<()> {

@@ -175,7 +175,7 @@ fn build_end_to_end() -> Result<Vec<PathBuf>> {
     }
     say("building the end-to-end tests");
     let messages = process::output(&mut cargo(
-        "test --quiet --release --no-run --locked -p e2e_tests \
+        "test --quiet --profile e2e --no-run --locked -p e2e_tests \
          --message-format=json-render-diagnostics",
     ))?;
     let mut programs = Vec::new();

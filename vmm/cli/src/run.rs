@@ -47,8 +47,6 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     // Before any other thread exists that signals could be delivered to.
     let signals = Signals::start(args.timeout.map(|limit| start + limit))?;
     let vm = boot(&args, &store, images, volumes, start)?;
-    // What had to be opened is open.
-    confine::drop_capabilities()?;
     if args.timeline {
         eprint!("{}", vm.timeline());
     }
@@ -151,7 +149,8 @@ fn boot(
         .started_at(start)
         .vcpus(args.cpus)
         .memory(args.memory)
-        .seccomp(args.seccomp);
+        .seccomp(args.seccomp)
+        .before_guest(|| confine::drop_capabilities().map_err(io::Error::other));
     for image in images {
         builder = builder.layer(image);
     }

@@ -55,7 +55,13 @@ pub struct MachineConfig {
     pub console: Option<Box<dyn Write + Send>>,
     /// Confines each thread of the machine.
     pub threads: Threads,
+    /// Called on the caller's thread when everything is open, and before the
+    /// guest's first instruction.
+    pub before_guest: Option<BeforeGuest>,
 }
+
+/// What the owner does between the two: give up what it needed to open things.
+pub type BeforeGuest = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// Why a machine did not start.
 #[derive(Debug, thiserror::Error)]
@@ -182,6 +188,9 @@ impl Machine {
             vcpus,
             threads: threads.clone(),
         };
+        if let Some(before_guest) = config.before_guest {
+            before_guest().map_err(host("confine the machine's owner"))?;
+        }
         let for_loop = Arc::clone(&shared);
         let event_loop = threads
             .spawn("event-loop".into(), ThreadKind::EventLoop, move || {

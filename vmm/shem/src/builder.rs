@@ -11,7 +11,9 @@ use device_model::{Incoming, StreamHost, Threads, stream_port};
 use guest_client::{Agent, ClientError};
 use guest_protocol::{BootConfig, CONTROL_PORT, Upper};
 use gvmi::Image;
-use machine::{DeviceSpec, Machine, MachineConfig, MachineError, Stage, StopReason, StopReport};
+use machine::{
+    BeforeGuest, DeviceSpec, Machine, MachineConfig, MachineError, Stage, StopReason, StopReport,
+};
 use serde_json::json;
 
 use crate::initramfs::{self, InitramfsError};
@@ -107,6 +109,7 @@ pub struct VmBuilder {
     seccomp: SeccompMode,
     console: Option<Box<dyn Write + Send>>,
     boot_timeout: Duration,
+    before_guest: Option<BeforeGuest>,
 }
 
 impl VmBuilder {
@@ -123,6 +126,7 @@ impl VmBuilder {
             seccomp: SeccompMode::Kill,
             console: None,
             boot_timeout: DEFAULT_BOOT_TIMEOUT,
+            before_guest: None,
         }
     }
 
@@ -173,6 +177,14 @@ impl VmBuilder {
     /// How long the guest may take until its agent answers.
     pub fn boot_timeout(mut self, limit: Duration) -> Self {
         self.boot_timeout = limit;
+        self
+    }
+
+    /// Calls `hook` on the thread that boots, when everything is open and before
+    /// the guest's first instruction: the moment to give up rights. Its error
+    /// fails the boot.
+    pub fn before_guest(mut self, hook: impl FnOnce() -> io::Result<()> + Send + 'static) -> Self {
+        self.before_guest = Some(Box::new(hook));
         self
     }
 
@@ -232,6 +244,7 @@ impl VmBuilder {
             devices,
             console: self.console,
             threads: confined_threads(self.seccomp),
+            before_guest: self.before_guest,
         })?;
         let agent = greet(&machine, streams, &incoming, self.boot_timeout)?;
         let watch = agent
