@@ -1,6 +1,7 @@
 //! Folders for volumes, on a file system that can do what a disk's can.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -18,7 +19,11 @@ pub struct Folder {
 impl Folder {
     /// With room for this many bytes.
     pub fn of(bytes: u64) -> Self {
-        let dir = TempDir::new().expect("there is a folder for temporary files");
+        // Reached by every user, as folders of temporary files are not.
+        let dir = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir()
+            .expect("there is a folder for temporary files");
         let path = dir.path().join("folder");
         std::fs::create_dir(&path).unwrap();
         let mounted = geteuid().is_root();

@@ -8,6 +8,7 @@ mod folder;
 mod host;
 mod image;
 mod program;
+mod unprivileged;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use folder::Folder;
 pub use host::Resources;
 pub use image::{build_image, image_of_programs};
 pub use program::{Outcome, Shem};
+pub use unprivileged::Unprivileged;
 
 /// Longest time for one command or boot. Guests in an emulated machine are
 /// slow when the tests beside them are busy.
@@ -47,6 +49,16 @@ pub fn kernel(name: &str) -> KernelPack {
 /// The demo image: a busybox with the users `root` and `user`.
 pub fn demo_image() -> PathBuf {
     variable("SHEM_DEMO_IMAGE")
+}
+
+/// The image of real programs, which the long run has.
+pub fn debian_image() -> PathBuf {
+    variable("SHEM_DEBIAN_IMAGE")
+}
+
+/// The folder of `posix-suite` and `fs-exerciser`, built to run in any guest.
+pub fn guest_programs() -> PathBuf {
+    variable("SHEM_GUEST_PROGRAMS")
 }
 
 /// Whether this is the long run, with more of everything.

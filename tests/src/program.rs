@@ -24,7 +24,12 @@ pub struct Outcome {
 impl Shem {
     /// `shem ARGS…`.
     pub fn new<S: AsRef<OsStr>>(args: &[S]) -> Self {
-        let mut command = Command::new(variable("SHEM_BIN"));
+        Self::of(&variable("SHEM_BIN"), args)
+    }
+
+    /// As [`Shem::new`], of another copy of the program.
+    pub fn of<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> Self {
+        let mut command = Command::new(program);
         command
             .args(args)
             .stdin(Stdio::null())
@@ -49,6 +54,20 @@ impl Shem {
     /// Changes the call further.
     pub fn command(&mut self) -> &mut Command {
         &mut self.0
+    }
+
+    /// Has the host refuse it files of more than `bytes`, a multiple of 512.
+    pub fn limit_files(&mut self, bytes: u64) {
+        let mut limited = Command::new("sh");
+        let script = format!("ulimit -f {} && exec \"$0\" \"$@\"", bytes / 512);
+        limited
+            .args(["-c", &script])
+            .arg(self.0.get_program())
+            .args(self.0.get_args())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        self.0 = limited;
     }
 
     /// Runs it to its end.

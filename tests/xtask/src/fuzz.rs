@@ -84,7 +84,10 @@ fn run_one(program: &Path, name: &str, folder: &Path, seconds: u64) -> Result<()
     let findings = folder.join("findings").join(name);
     paths::make(&corpus)?;
     paths::make(&findings)?;
+    // What a target makes there is gone when it ends, however that is.
+    let temporary = paths::Scratch::new(&format!("fuzz-{name}"))?;
     let mut fuzz = command(program);
+    fuzz.env("TMPDIR", temporary.path());
     fuzz.args(LIMITS).arg(format!("-max_total_time={seconds}"));
     fuzz.arg(format!("-artifact_prefix={}/", findings.display()))
         .arg(&corpus);

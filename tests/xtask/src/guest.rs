@@ -20,6 +20,8 @@ pub struct Built {
     pub shem: PathBuf,
     pub guest_init: PathBuf,
     pub demo_image: PathBuf,
+    /// The folder of the programs that test file systems in a guest.
+    pub guest_programs: PathBuf,
 }
 
 /// Builds all of it; what is up to date costs a second.
@@ -34,17 +36,19 @@ pub fn build() -> Result<Built> {
         shem,
         guest_init,
         demo_image,
+        guest_programs: target.join("guest").join(TARGET).join("guest"),
     })
 }
 
-/// Builds `guest-init` and puts it beside the built programs, where `shem`
-/// looks for it.
+/// Builds what runs in guests, and puts `guest-init` beside the built programs,
+/// where `shem` looks for it.
 fn build_guest_init(target: &Path) -> Result<PathBuf> {
-    say("building guest-init");
+    say("building guest-init and the programs that test file systems");
     // A folder of its own, because the flags differ from the host programs'.
     // The flags reach no build script, because the target is named.
     let folder = target.join("guest");
-    let mut build = cargo("build --quiet -p guest_init --profile guest --target");
+    let mut build =
+        cargo("build --quiet -p guest_init -p posix_suite --bins --profile guest --target");
     build.arg(TARGET);
     build.arg("--target-dir").arg(&folder);
     rust_flags(

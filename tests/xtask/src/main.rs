@@ -3,6 +3,7 @@
 
 mod args;
 mod checks;
+mod debian_image;
 mod fuzz;
 mod guest;
 mod kernel;

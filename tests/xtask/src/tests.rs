@@ -16,7 +16,7 @@ use crate::lab::shell_word;
 use crate::place::Place;
 use crate::process::{self, show};
 use crate::tally::{Counter, Tally};
-use crate::{cargo, checks, fuzz, packages, paths, say};
+use crate::{cargo, checks, debian_image, fuzz, packages, paths, say};
 
 /// Seconds for each fuzz target, every day and in the long run.
 const FUZZ_SECONDS: u64 = 5;
@@ -95,6 +95,8 @@ fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
     let mut env = environment(&built)?;
     if selection.long {
         env.push(("SHEM_TEST_LONG".into(), "1".into()));
+        let image = debian_image::ensure(&built.shem)?;
+        env.push(("SHEM_DEBIAN_IMAGE".into(), image.into()));
     }
     say("end-to-end tests");
     let argv = [
@@ -132,6 +134,10 @@ pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
         ("SHEM_BIN".into(), built.shem.clone().into()),
         ("SHEM_GUEST_INIT".into(), built.guest_init.clone().into()),
         ("SHEM_DEMO_IMAGE".into(), built.demo_image.clone().into()),
+        (
+            "SHEM_GUEST_PROGRAMS".into(),
+            built.guest_programs.clone().into(),
+        ),
         ("SHEM_STORE".into(), paths::store()?.into()),
     ])
 }

@@ -4,6 +4,10 @@
 //! The host knows one process. To it each owner in the guest is an open file
 //! description of its own, whose locks conflict with all others'
 //! (`F_OFD_SETLK`, fcntl(2)); it is closed when the owner closes the file.
+//!
+//! An owner may also be an open file of the guest (`F_OFD_SETLK` there), which
+//! Linux never says to be closed by a FLUSH of that owner. Its locks end with the
+//! handle that they were taken by: an owner that is a process has flushed before.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,7 +19,7 @@ use rustix::io::Errno;
 
 use super::HostFs;
 use super::handles::OpenFile;
-use crate::fs::{Lock, LockKind, Node, Owner};
+use crate::fs::{Handle, Lock, LockKind, Node, Owner};
 
 /// The end of all files (`OFFSET_MAX`).
 const OFFSET_MAX: u64 = u64::MAX >> 1;
@@ -24,7 +28,16 @@ const OFFSET_MAX: u64 = u64::MAX >> 1;
 pub(super) struct Locks {
     /// Most owners at a time, give or take the calls that are under way.
     limit: usize,
-    owners: Mutex<HashMap<(Node, Owner), Arc<OwnedFd>>>,
+    owners: Mutex<HashMap<(Node, Owner), Own>>,
+}
+
+/// What an owner has on the host.
+struct Own {
+    fd: Arc<OwnedFd>,
+    /// By which the first lock was taken.
+    handle: Handle,
+    /// The process in the guest that took it.
+    pid: u32,
 }
 
 impl Locks {
@@ -41,10 +54,31 @@ impl Locks {
     }
 
     fn get(&self, node: Node, owner: Owner) -> Option<Arc<OwnedFd>> {
-        self.owners().get(&(node, owner)).cloned()
+        let owners = self.owners();
+        owners.get(&(node, owner)).map(|own| Arc::clone(&own.fd))
     }
 
-    fn owners(&self) -> MutexGuard<'_, HashMap<(Node, Owner), Arc<OwnedFd>>> {
+    /// The process in the guest that has exactly the lock `found`, which is in
+    /// the way of another: the one owner in whose way nothing is there. 0 when
+    /// it is another guest's, or several share the range.
+    fn process_of(&self, node: Node, found: Lock) -> u32 {
+        let Ok(probe) = flock(Lock {
+            kind: LockKind::Write,
+            ..found
+        }) else {
+            return 0;
+        };
+        let owners = self.owners();
+        let mut ours = owners.iter().filter(|((of, _), _)| *of == node);
+        let holder = ours.find(|(_, own)| {
+            let mut asked = probe;
+            let told = control(own.fd.as_fd(), FcntlArg::F_OFD_GETLK(&mut asked));
+            told.is_ok() && i32::from(asked.l_type) == libc::F_UNLCK
+        });
+        holder.map_or(0, |(_, own)| own.pid)
+    }
+
+    fn owners(&self) -> MutexGuard<'_, HashMap<(Node, Owner), Own>> {
         self.owners.lock().expect("no holder of this lock panics")
     }
 }
@@ -73,7 +107,7 @@ pub(super) fn get(
         }
     };
     let start = u64::try_from(wanted.l_start).map_err(|_| Errno::IO)?;
-    Ok(Lock {
+    let found = Lock {
         kind,
         start,
         end: match u64::try_from(wanted.l_len) {
@@ -82,12 +116,16 @@ pub(super) fn get(
         },
         // The host tells of a process of its own, if of any.
         pid: 0,
+    };
+    Ok(Lock {
+        pid: fs.locks.process_of(node, found),
+        ..found
     })
 }
 
 pub(super) fn set(
     fs: &HostFs,
-    node: Node,
+    (node, handle): (Node, Handle),
     owner: Owner,
     lock: Lock,
     wait: bool,
@@ -96,7 +134,7 @@ pub(super) fn set(
     let own = match fs.locks.get(node, owner) {
         Some(own) => own,
         None if lock.kind == LockKind::Unlock => return Ok(()),
-        None => open_for(fs, node, owner)?,
+        None => open_for(fs, (node, handle), owner, lock.pid)?,
     };
     control(
         own.as_fd(),
@@ -110,9 +148,21 @@ pub(super) fn set(
 
 /// Gives the locks of `owner` back.
 pub(super) fn drop_owner(fs: &HostFs, node: Node, owner: Owner) -> Result<(), Errno> {
-    let Some(own) = fs.locks.owners().remove(&(node, owner)) else {
-        return Ok(());
+    let own = fs.locks.owners().remove(&(node, owner));
+    own.map_or(Ok(()), |own| unlock_all(&own))
+}
+
+/// Gives back the locks that were taken by `handle`, which is closed.
+pub(super) fn drop_handle(fs: &HostFs, node: Node, handle: Handle) -> Result<(), Errno> {
+    let gone: Vec<Own> = {
+        let mut owners = fs.locks.owners();
+        let its = owners.extract_if(|(of, _), own| *of == node && own.handle == handle);
+        its.map(|(_, own)| own).collect()
     };
+    gone.iter().try_for_each(unlock_all)
+}
+
+fn unlock_all(own: &Own) -> Result<(), Errno> {
     // Closing would do, but for a call that waits for a lock meanwhile.
     let all = flock(Lock {
         kind: LockKind::Unlock,
@@ -120,7 +170,7 @@ pub(super) fn drop_owner(fs: &HostFs, node: Node, owner: Owner) -> Result<(), Er
         end: OFFSET_MAX,
         pid: 0,
     })?;
-    control(own.as_fd(), FcntlArg::F_OFD_SETLK(&all))
+    control(own.fd.as_fd(), FcntlArg::F_OFD_SETLK(&all))
 }
 
 pub(super) fn flock_file(file: &OpenFile, kind: LockKind, wait: bool) -> Result<(), Errno> {
@@ -137,7 +187,12 @@ pub(super) fn flock_file(file: &OpenFile, kind: LockKind, wait: bool) -> Result<
 /// A descriptor for an owner's first lock. Its access is the most that there is,
 /// since the owner's own descriptors may differ in theirs; the guest's kernel
 /// holds each lock against the descriptor that it was asked for with.
-fn open_for(fs: &HostFs, node: Node, owner: Owner) -> Result<Arc<OwnedFd>, Errno> {
+fn open_for(
+    fs: &HostFs,
+    (node, handle): (Node, Handle),
+    owner: Owner,
+    pid: u32,
+) -> Result<Arc<OwnedFd>, Errno> {
     if fs.locks.owners().len() >= fs.locks.limit {
         return Err(Errno::NOLCK);
     }
@@ -152,8 +207,12 @@ fn open_for(fs: &HostFs, node: Node, owner: Owner) -> Result<Arc<OwnedFd>, Errno
         match fs.proc.reopen(file.as_fd(), *way) {
             Ok(fd) => {
                 let mut owners = fs.locks.owners();
-                let own = owners.entry((node, owner)).or_insert_with(|| Arc::new(fd));
-                return Ok(Arc::clone(own));
+                let own = owners.entry((node, owner)).or_insert_with(|| Own {
+                    fd: Arc::new(fd),
+                    handle,
+                    pid,
+                });
+                return Ok(Arc::clone(&own.fd));
             }
             Err(error @ (Errno::ACCESS | Errno::ROFS | Errno::TXTBSY | Errno::PERM)) => {
                 refusal = error;

@@ -180,7 +180,8 @@ impl FileSystem for HostFs {
     }
 
     fn release(&self, node: Node, handle: Handle) -> Result<(), Errno> {
-        self.handles.close_file(node, handle)
+        self.handles.close_file(node, handle)?;
+        locks::drop_handle(self, node, handle)
     }
 
     fn fsync(&self, node: Node, handle: Handle, data_only: bool) -> Result<(), Errno> {
@@ -288,7 +289,7 @@ impl FileSystem for HostFs {
         wait: bool,
     ) -> Result<(), Errno> {
         self.handles.file(node, handle)?;
-        told(locks::set(self, node, owner, lock, wait))
+        told(locks::set(self, (node, handle), owner, lock, wait))
     }
 
     fn flock(&self, node: Node, handle: Handle, kind: LockKind, wait: bool) -> Result<(), Errno> {

@@ -142,7 +142,13 @@ impl Call<'_, '_> {
         Ok(0)
     }
 
+    /// Not under a write-back cache: what the guest has not written back yet
+    /// would be a hole to the host, and a program that copies around holes would
+    /// lose it. Linux then takes all of a file for data.
     pub(super) fn lseek(mut self) -> Result<usize, Errno> {
+        if self.agreed.has(Flags::WRITEBACK_CACHE) {
+            return Err(Errno::NOSYS);
+        }
         let asked: LseekIn = self.arguments.take()?;
         let offset = self
             .fs()

@@ -101,6 +101,17 @@ fn second_handshake_ends_the_first_session() {
 }
 
 #[test]
+fn holes_are_not_told_of_while_the_guest_has_data_to_write_back() {
+    let mut bench = Bench::ready(Cache::Exclusive, false);
+    let arguments: Vec<u8> = [9_u64, 10, 4]
+        .iter()
+        .flat_map(|n| n.to_ne_bytes())
+        .collect();
+    let reply = bench.ask(Opcode::Lseek, &arguments);
+    assert_eq!(reply, Reply::Error(Errno::NOSYS));
+}
+
+#[test]
 fn guest_keeps_nothing_of_a_coherent_volume_and_all_of_an_exclusive_one() {
     for (cache, seconds, file, folder) in [
         (Cache::Coherent, 0, 0, 0),

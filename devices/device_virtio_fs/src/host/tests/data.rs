@@ -193,3 +193,13 @@ fn nothing_of_a_read_only_folder_can_be_changed() {
     let (entry, handle) = share.create(by, root, name(c"f"), 0, reading).unwrap();
     assert_eq!(share.text((entry.node, handle), 0, 9), b"text");
 }
+
+#[test]
+fn any_length_is_written_by_a_handle_for_direct_transfers() {
+    let share = Share::new(MAPPED);
+    let (node, _) = share.file(c"f");
+    let direct = share.open(node, flags(OFlags::RDWR | OFlags::DIRECT));
+    let file = (node, direct.unwrap());
+    assert_eq!(share.put(file, 5, b"odd"), 3);
+    assert_eq!(share.text(file, 5, 9), b"odd");
+}

@@ -45,6 +45,44 @@ fn owners_keep_each_other_out_of_what_overlaps() {
 }
 
 #[test]
+fn locks_of_an_open_file_end_with_it() {
+    // Its owner is no process, and so no FLUSH names it.
+    let share = Share::new(MAPPED);
+    let (node, handle) = share.file(c"f");
+    let other = share.open(node, flags(OFlags::RDWR)).unwrap();
+    let all = lock(LockKind::Write, 0, END);
+    share.setlk(node, handle, Owner(1), all, false).unwrap();
+    share.flush(node, handle, Owner(77)).unwrap();
+    let set = || share.setlk(node, other, Owner(2), all, false);
+    assert_eq!(set(), Err(Errno::AGAIN));
+    share.release(node, handle).unwrap();
+    set().unwrap();
+}
+
+#[test]
+fn the_process_that_has_a_lock_is_told() {
+    let share = Share::new(MAPPED);
+    let (node, handle) = share.file(c"f");
+    let by = |pid, kind| Lock {
+        pid,
+        ..lock(kind, 5, 9)
+    };
+    let set = |owner, lock| share.setlk(node, handle, owner, lock, false).unwrap();
+    let told = || {
+        let wanted = lock(LockKind::Write, 0, 50);
+        share.getlk(node, handle, Owner(9), wanted).unwrap().pid
+    };
+    set(Owner(8), lock(LockKind::Read, 100, 100));
+    set(Owner(1), by(41, LockKind::Write));
+    assert_eq!(told(), 41);
+    set(Owner(1), by(41, LockKind::Read));
+    assert_eq!(told(), 41);
+    // Of several who share it none is the one.
+    set(Owner(2), by(42, LockKind::Read));
+    assert_eq!(told(), 0);
+}
+
+#[test]
 fn the_lock_in_the_way_is_told() {
     let share = Share::new(MAPPED);
     let (node, handle) = share.file(c"f");
