@@ -1,7 +1,7 @@
 //! File trees to tar streams and back, between two parties that do not trust each other.
 //!
-//! [`pack`] writes a tree as it is: modes, owners, times, links, extended
-//! attributes, device nodes, names of any bytes. [`unpack`] takes an archive
+//! [`pack()`] writes a tree as it is: modes, owners, times, links, extended
+//! attributes, device nodes, names of any bytes. [`unpack()`] takes an archive
 //! for hostile: nothing is made outside of the destination, no link is gone
 //! through, and what the [`Rules`] do not grant is left out. It works in a
 //! hidden folder in the destination and moves things into place when the
