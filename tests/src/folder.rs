@@ -44,6 +44,20 @@ impl Folder {
         }
     }
 
+    /// On a file system that keeps no extended attributes. Takes root.
+    pub fn without_attributes() -> Self {
+        let dir = TempDir::new().expect("there is a folder for temporary files");
+        let path = dir.path().to_path_buf();
+        run(Command::new("mount")
+            .args(["-t", "ramfs", "ramfs"])
+            .arg(&path));
+        Folder {
+            path,
+            mounted: true,
+            _dir: dir,
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

@@ -108,6 +108,23 @@ fn mapped_owners_are_recorded_and_the_files_stay_ours() {
 }
 
 #[test]
+fn mapped_owners_need_a_place_and_it_is_said_when_there_is_none() {
+    let folder = Folder::without_attributes();
+    let volume = folder.at("/v,owner=mapped");
+    let script = "cd /v && echo x > f && stat -c '%u:%g' f; chown 7 f";
+    let outcome = Shem::run("tuned", &["-v", &volume], &["sh", "-c", script]).outcome();
+    assert_eq!(outcome.stdout, "0:0\n", "{outcome:?}");
+    assert!(
+        outcome.stderr.contains("keeps no extended attributes"),
+        "{outcome:?}"
+    );
+    assert!(
+        outcome.stderr.contains("Operation not permitted"),
+        "{outcome:?}"
+    );
+}
+
+#[test]
 fn squashed_files_belong_to_one_user() {
     let folder = Folder::of(ROOM);
     let script = "cd /v && echo x > f; chown 7 f; stat -c '%u:%g' f";

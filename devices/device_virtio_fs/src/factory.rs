@@ -104,9 +104,9 @@ fn open(options: &Options) -> anyhow::Result<HostFs> {
     )?;
     if fs.ownership() != ownership {
         log::warn!(
-            "shared folder {}: its file system keeps no extended attributes, so that all files \
-             belong to {uid}:{gid} and chown fails; another folder, or ownership squash, says no \
-             such thing",
+            "shared folder {}: its file system keeps no extended attributes, so that owners cannot \
+             be mapped: all files belong to {uid}:{gid}, and chown fails; use a folder elsewhere, \
+             or owner=squash, which means the same",
             path.display()
         );
     }

@@ -230,6 +230,16 @@ pub enum LockKind {
     Unlock,
 }
 
+/// What a write has to mind beside its bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WriteHow {
+    /// It takes setuid and setgid bits and capabilities of the file away.
+    pub kill_privileges: bool,
+    /// The bytes are pages of the guest's memory, of a mapping as a rule, which
+    /// belong at their offset even when the handle appends.
+    pub from_cache: bool,
+}
+
 /// A file system that a guest may use. What the guest may not choose (names,
 /// lengths of the protocol) has been checked; numbers have not.
 #[expect(clippy::missing_errors_doc, reason = "each is the errno for the guest")]
@@ -316,7 +326,7 @@ pub trait FileSystem: Send + Sync {
         handle: Handle,
         offset: u64,
         from: &Memory<'_>,
-        kill_privileges: bool,
+        how: WriteHow,
     ) -> Result<usize, Errno>;
     /// A descriptor of the file was closed in the guest: drops `owner`'s POSIX locks.
     fn flush(&self, node: Node, handle: Handle, owner: Owner) -> Result<(), Errno>;

@@ -15,7 +15,7 @@ use confine::{Enforcement, SeccompMode, enter_process, enter_thread};
 use device_model::ThreadKind;
 use device_virtio_fs::{
     Caller, Dirent, DirentSink, Entry, FileSystem, Handle, HostFs, HostFsOptions, Lock, LockKind,
-    Memory, Name, Node, OpenFlags, Owner, Ownership, SetAttr, SetTime,
+    Memory, Name, Node, OpenFlags, Owner, Ownership, SetAttr, SetTime, WriteHow,
 };
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
@@ -125,7 +125,11 @@ fn do_everything(fs: &HostFs, by: Caller) {
 fn change_data(fs: &HostFs, node: Node, handle: Handle) {
     let mut bytes = [7; 4096];
     let memory = Memory::new(vec![VolatileSlice::from(&mut bytes[..])]);
-    assert_eq!(fs.write(node, handle, 0, &memory, true), Ok(4096));
+    let how = WriteHow {
+        kill_privileges: true,
+        from_cache: false,
+    };
+    assert_eq!(fs.write(node, handle, 0, &memory, how), Ok(4096));
     assert_eq!(fs.read(node, handle, 0, &memory), Ok(4096));
     fs.fallocate(node, handle, 0, 4096, 4096).unwrap();
     assert_eq!(fs.lseek(node, handle, 0, libc::SEEK_DATA as u32), Ok(0));

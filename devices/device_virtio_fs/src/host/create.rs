@@ -94,7 +94,7 @@ pub(super) fn create(
         undo(&folder, name, &Stat::of(file.as_fd())?);
         return Err(error);
     }
-    enter_open(fs, file, Some((parent, name)))
+    enter_open(fs, file, flags, Some((parent, name)))
 }
 
 /// Makes a file without a name in the file system of `parent` and opens it.
@@ -112,7 +112,7 @@ pub(super) fn tmpfile(
     let plan = fs.ownership.plan(by, folder.as_fd(), mode, 0)?;
     let file = open_new(fs, by, &folder, c".", flags | OFlags::TMPFILE, &plan)?;
     finish(fs, file.as_fd(), &plan)?;
-    enter_open(fs, file, None)
+    enter_open(fs, file, flags, None)
 }
 
 /// Opens a new file as its owner.
@@ -152,12 +152,13 @@ fn open_existing(
 fn enter_open(
     fs: &HostFs,
     file: OwnedFd,
+    flags: OFlags,
     place: Option<(Node, Name<'_>)>,
 ) -> Result<(Entry, Handle), Errno> {
     // Over the descriptor: the name may lead elsewhere already.
     let fd = fs.proc.reopen(file.as_fd(), OFlags::PATH)?;
     let entry = fs.enter(Found::of(fd)?, place)?;
-    let handle = fs.handles.add_file(entry.node, file);
+    let handle = fs.handles.add_file(entry.node, file, flags);
     Ok((entry, handle))
 }
 

@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::HostFs;
 use super::handles::OpenFile;
-use crate::fs::{Handle, Node, OpenFlags};
+use crate::fs::{Handle, Node, OpenFlags, WriteHow};
 use crate::memory::Memory;
 
 /// The flags of open(2) that are passed on. The host's are the guest's: both are
@@ -46,7 +46,7 @@ pub(super) fn open(fs: &HostFs, node: Node, how: OpenFlags) -> Result<Handle, Er
         fs.ownership.kill_privileges(&fs.proc, file.as_fd())?;
     }
     let fd = fs.proc.reopen(file.as_fd(), flags)?;
-    Ok(fs.handles.add_file(node, fd))
+    Ok(fs.handles.add_file(node, fd, flags))
 }
 
 pub(super) fn read(file: &OpenFile, offset: u64, into: &Memory<'_>) -> Result<usize, Errno> {
@@ -58,10 +58,15 @@ pub(super) fn write(
     file: &OpenFile,
     offset: u64,
     from: &Memory<'_>,
-    kill_privileges: bool,
+    how: WriteHow,
 ) -> Result<usize, Errno> {
-    if kill_privileges {
+    if how.kill_privileges {
         fs.ownership.kill_privileges(&fs.proc, file.as_fd())?;
+    }
+    if how.from_cache && file.appends {
+        // Its descriptor would put the page at the end, whatever the offset.
+        let fd = fs.proc.reopen(file.as_fd(), OFlags::WRONLY)?;
+        return from.write_to(fd.as_fd(), offset).map_err(errno);
     }
     from.write_to(file.as_fd(), offset).map_err(errno)
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::dirs::Cursor;
@@ -14,6 +15,8 @@ use crate::fs::{Handle, Node};
 pub(super) struct OpenFile {
     node: Node,
     fd: OwnedFd,
+    /// It was opened with `O_APPEND`.
+    pub(super) appends: bool,
 }
 
 /// An open folder, and how far it has been read.
@@ -70,9 +73,10 @@ impl Handles {
         }
     }
 
-    pub(super) fn add_file(&self, node: Node, fd: OwnedFd) -> Handle {
-        self.state()
-            .add(Open::File(Arc::new(OpenFile { node, fd })))
+    pub(super) fn add_file(&self, node: Node, fd: OwnedFd, flags: OFlags) -> Handle {
+        let appends = flags.contains(OFlags::APPEND);
+        let file = OpenFile { node, fd, appends };
+        self.state().add(Open::File(Arc::new(file)))
     }
 
     pub(super) fn add_folder(&self, node: Node, fd: OwnedFd) -> Handle {

@@ -12,7 +12,7 @@ use super::create::New;
 use super::{HostFs, Ownership, attr, create, data, dirs, locks, names, xattrs};
 use crate::fs::{
     Attr, Caller, DirentSink, Entry, FileSystem, Handle, Lock, LockKind, Name, Node, OpenFlags,
-    Owner, SetAttr, StatFs,
+    Owner, SetAttr, StatFs, WriteHow,
 };
 use crate::memory::Memory;
 
@@ -167,11 +167,11 @@ impl FileSystem for HostFs {
         handle: Handle,
         offset: u64,
         from: &Memory<'_>,
-        kill_privileges: bool,
+        how: WriteHow,
     ) -> Result<usize, Errno> {
         self.changes()?;
         let file = self.handles.file(node, handle)?;
-        data::write(self, &file, offset, from, kill_privileges)
+        data::write(self, &file, offset, from, how)
     }
 
     fn flush(&self, node: Node, handle: Handle, owner: Owner) -> Result<(), Errno> {

@@ -5,12 +5,12 @@ use std::mem::size_of;
 use zerocopy::IntoBytes;
 
 use super::{Call, MAX_TRANSFER};
-use crate::fs::{Errno, Handle, Node, OpenFlags, Owner};
+use crate::fs::{Errno, Handle, Node, OpenFlags, Owner, WriteHow};
 use crate::memory::Memory;
 use crate::wire::{
     CopyFileRangeIn, CreateIn, FSYNC_DATA_ONLY, FallocateIn, Flags, FlushIn, FsyncIn, LseekIn,
-    LseekOut, OPEN_KILL_SUIDGID, OpenIn, OpenOut, ReadIn, ReleaseIn, WRITE_KILL_SUIDGID, WriteIn,
-    WriteOut,
+    LseekOut, OPEN_KILL_SUIDGID, OpenIn, OpenOut, ReadIn, ReleaseIn, WRITE_CACHE,
+    WRITE_KILL_SUIDGID, WriteIn, WriteOut,
 };
 
 /// Bytes of a WRITE before its data.
@@ -117,7 +117,10 @@ impl Call<'_, '_> {
             Handle(asked.fh),
             asked.offset,
             data,
-            asked.write_flags & WRITE_KILL_SUIDGID != 0,
+            WriteHow {
+                kill_privileges: asked.write_flags & WRITE_KILL_SUIDGID != 0,
+                from_cache: asked.write_flags & WRITE_CACHE != 0,
+            },
         )?;
         self.put_count(written)
     }

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, Memory,
-    Name, Node, OpenFlags, Owner, SetAttr, StatFs, Time,
+    Name, Node, OpenFlags, Owner, SetAttr, StatFs, Time, WriteHow,
 };
 
 pub(crate) struct Mock {
@@ -262,13 +262,15 @@ impl FileSystem for Mock {
         handle: Handle,
         offset: u64,
         from: &Memory<'_>,
-        kill_privileges: bool,
+        how: WriteHow,
     ) -> Result<usize, Errno> {
         self.note(format!(
-            "write {} {} {offset} {} {kill_privileges}",
+            "write {} {} {offset} {} {} {}",
             node.0,
             handle.0,
-            from.len()
+            from.len(),
+            how.kill_privileges,
+            how.from_cache
         ))?;
         let bytes = from.to_vec();
         let mut data = self.data.lock().unwrap();

@@ -53,9 +53,12 @@ fn read_gives_what_there_is() {
 #[test]
 fn write_stores_its_data() {
     let mut bench = Bench::coherent();
-    for (flags, kill) in [(0, false), (4, true)] {
+    for (flags, kill, cache) in [(0, false, false), (4, true, false), (1, false, true)] {
         let reply = bench.ask(Opcode::Write, &write_in(98, 5, flags, b"hello"));
-        assert_eq!(bench.mock.calls(), [format!("write 5 9 98 5 {kill}")]);
+        assert_eq!(
+            bench.mock.calls(),
+            [format!("write 5 9 98 5 {kill} {cache}")]
+        );
         assert_eq!(reply.body::<WriteOut>().size, 5);
     }
     let data = bench.mock.data.lock().unwrap();

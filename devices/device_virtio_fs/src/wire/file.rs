@@ -87,6 +87,8 @@ pub(crate) struct WriteIn {
     pub(crate) padding: u32,
 }
 
+/// `FUSE_WRITE_CACHE`.
+pub(crate) const WRITE_CACHE: u32 = 1 << 0;
 /// `FUSE_WRITE_KILL_SUIDGID`.
 pub(crate) const WRITE_KILL_SUIDGID: u32 = 1 << 2;
 

@@ -3,7 +3,7 @@
 use rustix::fs::FallocateFlags;
 
 use super::*;
-use crate::fs::SetAttr;
+use crate::fs::{SetAttr, WriteHow};
 
 #[test]
 fn what_is_written_is_read_and_is_on_the_host() {
@@ -32,13 +32,31 @@ fn file_opened_to_append_is_written_at_its_end() {
 }
 
 #[test]
+fn pages_of_a_mapping_stay_where_they_are_in_a_file_that_appends() {
+    let share = Share::new(MAPPED);
+    let (node, handle) = share.file(c"f");
+    share.put((node, handle), 0, b"begin");
+    let append = share
+        .open(node, flags(OFlags::RDWR | OFlags::APPEND))
+        .unwrap();
+    let mut bytes = *b"B";
+    let memory = Memory::new(vec![VolatileSlice::from(&mut bytes[..])]);
+    let how = WriteHow {
+        kill_privileges: false,
+        from_cache: true,
+    };
+    assert_eq!(share.write(node, append, 0, &memory, how), Ok(1));
+    assert_eq!(share.text((node, handle), 0, 99), b"Begin");
+}
+
+#[test]
 fn handles_allow_what_they_were_opened_for() {
     let share = Share::new(MAPPED);
     let (node, _) = share.file(c"f");
     let handle = share.open(node, flags(OFlags::RDONLY)).unwrap();
     let mut byte = [1];
     let memory = Memory::new(vec![VolatileSlice::from(&mut byte[..])]);
-    let written = share.write(node, handle, 0, &memory, false);
+    let written = share.write(node, handle, 0, &memory, WriteHow::default());
     assert_eq!(written, Err(Errno::BADF));
     assert_eq!(share.open(node, flags(OFlags::RWMODE)), Err(Errno::INVAL));
 }
@@ -185,7 +203,10 @@ fn nothing_of_a_read_only_folder_can_be_changed() {
     let handle = share.open(node, reading).unwrap();
     let mut bytes = [0; 4];
     let memory = Memory::new(vec![VolatileSlice::from(&mut bytes[..])]);
-    assert_eq!(share.write(node, handle, 0, &memory, true).err(), rofs);
+    assert_eq!(
+        share.write(node, handle, 0, &memory, UNPRIVILEGED).err(),
+        rofs
+    );
     assert_eq!(share.fallocate(node, handle, 0, 0, 1).err(), rofs);
     let here = (node, handle, 0);
     assert_eq!(share.copy_file_range(here, here, 1).err(), rofs);

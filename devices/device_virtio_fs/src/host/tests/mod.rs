@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use vm_memory::VolatileSlice;
 
 use super::*;
-use crate::fs::{Caller, Dirent, DirentSink, FileSystem, Handle, OpenFlags};
+use crate::fs::{Caller, Dirent, DirentSink, FileSystem, Handle, OpenFlags, WriteHow};
 use crate::memory::Memory;
 
 const MAPPED: Ownership = Ownership::Mapped { default: (0, 0) };
@@ -103,7 +103,8 @@ impl Share {
     fn put(&self, (node, handle): (Node, Handle), offset: u64, bytes: &[u8]) -> usize {
         let mut bytes = bytes.to_vec();
         let memory = Memory::new(vec![VolatileSlice::from(&mut bytes[..])]);
-        self.write(node, handle, offset, &memory, false).unwrap()
+        self.write(node, handle, offset, &memory, WriteHow::default())
+            .unwrap()
     }
 
     fn text(&self, (node, handle): (Node, Handle), offset: u64, len: usize) -> Vec<u8> {
@@ -133,6 +134,12 @@ fn flags(flags: OFlags) -> OpenFlags {
         kill_privileges: false,
     }
 }
+
+/// As those of a process without privileges.
+const UNPRIVILEGED: WriteHow = WriteHow {
+    kill_privileges: true,
+    from_cache: false,
+};
 
 fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -37,7 +37,7 @@ fn owner(attr: &Attr) -> (u32, u32) {
 fn write_unprivileged(share: &Share, (node, handle): (Node, Handle)) {
     let mut bytes = *b"x";
     let memory = Memory::new(vec![VolatileSlice::from(&mut bytes[..])]);
-    share.write(node, handle, 0, &memory, true).unwrap();
+    share.write(node, handle, 0, &memory, UNPRIVILEGED).unwrap();
 }
 
 #[test]
