@@ -41,24 +41,35 @@ pub fn build() -> Result<Built> {
 /// looks for it.
 fn build_guest_init(target: &Path) -> Result<PathBuf> {
     say("building guest-init");
-    // A folder of its own, because the flags differ from the host programs'.
-    // The flags reach no build script, because the target is named.
-    let folder = target.join("guest");
-    let mut build = cargo("build --quiet -p guest_init --profile guest --target");
-    build.arg(TARGET);
-    build.arg("--target-dir").arg(&folder);
-    rust_flags(
-        &mut build,
-        &["-Ctarget-feature=+crt-static", "-Crelocation-model=static"],
-    );
-    process::quiet(&mut build)?;
-    let built = folder.join(TARGET).join("guest/guest-init");
+    let built = build_static(target, "guest_init", "guest-init")?;
     for profile in ["debug", "release"] {
         paths::copy_if_changed(&built, &target.join(profile).join("guest-init"))?;
     }
     let size = fs::metadata(&built).context("look at guest-init")?.len();
     say(&format!("guest-init: {} KiB", size >> 10));
     Ok(target.join("release/guest-init"))
+}
+
+/// Builds what the benchmark of volumes runs in guests.
+pub fn build_workload() -> Result<PathBuf> {
+    say("building the benchmark's workload");
+    build_static(&paths::target()?, "bench_workload", "bench-workload")
+}
+
+/// Builds a program that needs nothing of the guest's but a kernel.
+fn build_static(target: &Path, package: &str, program: &str) -> Result<PathBuf> {
+    // A folder of its own, because the flags differ from the host programs'.
+    // The flags reach no build script, because the target is named.
+    let folder = target.join("guest");
+    let mut build = cargo("build --quiet --profile guest --target");
+    build.arg(TARGET).arg("-p").arg(package);
+    build.arg("--target-dir").arg(&folder);
+    rust_flags(
+        &mut build,
+        &["-Ctarget-feature=+crt-static", "-Crelocation-model=static"],
+    );
+    process::quiet(&mut build)?;
+    Ok(folder.join(TARGET).join("guest").join(program))
 }
 
 /// Has cargo compile for `TARGET` with these flags. Those of the environment
