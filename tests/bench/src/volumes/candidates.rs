@@ -180,7 +180,10 @@ fn virtiofsd(folder: &Path, socket: &Path, options: &str) -> Result<std::process
     let mut command = Command::new(VIRTIOFSD);
     command
         .args(["-f", "--fd=0", "-o"])
-        .arg(format!("source={},{options}", folder.display()))
+        .arg(format!(
+            "source={},log_level=err,{options}",
+            folder.display()
+        ))
         .stdin(Stdio::from(std::os::fd::OwnedFd::from(listener)));
     command
         .spawn()
