@@ -5,10 +5,12 @@
 //! down does so for both; the figures are medians, and only the ratio means
 //! something on an emulated machine. Process start is included.
 //!
-//! `cargo xtask bench [-- RUNS]`
+//! `cargo xtask bench [-- RUNS]`. With the word `volumes` it measures those
+//! instead.
 
 mod run;
 mod setup;
+mod volumes;
 
 use std::time::Duration;
 
@@ -19,6 +21,10 @@ use crate::setup::Setup;
 const RUNS: usize = 9;
 
 fn main() -> Result<()> {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.next_if(|word| word == "volumes").is_some() {
+        return volumes::run(arguments);
+    }
     let runs = match std::env::args().nth(1) {
         Some(text) => text.parse().context("the argument is a number of runs")?,
         None => RUNS,

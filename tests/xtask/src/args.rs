@@ -54,6 +54,9 @@ pub enum Task {
     },
     /// Measure, side by side with QEMU
     Bench {
+        /// How fast guests start, or how fast folders of the host are in them
+        #[arg(value_enum, default_value_t = BenchName::Boot)]
+        what: BenchName,
         /// Arguments of the benchmark program
         #[arg(last = true, value_name = "ARG")]
         args: Vec<OsString>,
@@ -81,6 +84,12 @@ pub struct LabArgs {
     /// The command, which sees this machine's files and the current folder
     #[arg(required = true, last = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BenchName {
+    Boot,
+    Volumes,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

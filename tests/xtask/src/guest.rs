@@ -44,25 +44,39 @@ pub fn build() -> Result<Built> {
 /// where `shem` looks for it.
 fn build_guest_init(target: &Path) -> Result<PathBuf> {
     say("building guest-init and the programs that test file systems");
-    // A folder of its own, because the flags differ from the host programs'.
-    // The flags reach no build script, because the target is named.
-    let folder = target.join("guest");
-    let mut build =
-        cargo("build --quiet -p guest_init -p posix_suite --bins --profile guest --target");
-    build.arg(TARGET);
-    build.arg("--target-dir").arg(&folder);
-    rust_flags(
-        &mut build,
-        &["-Ctarget-feature=+crt-static", "-Crelocation-model=static"],
-    );
-    process::quiet(&mut build)?;
-    let built = folder.join(TARGET).join("guest/guest-init");
+    let built = build_static(target, &["guest_init", "posix_suite"])?.join("guest-init");
     for profile in ["debug", "release"] {
         paths::copy_if_changed(&built, &target.join(profile).join("guest-init"))?;
     }
     let size = fs::metadata(&built).context("look at guest-init")?.len();
     say(&format!("guest-init: {} KiB", size >> 10));
     Ok(target.join("release/guest-init"))
+}
+
+/// Builds what the benchmark of volumes runs in guests.
+pub fn build_workload() -> Result<PathBuf> {
+    say("building the benchmark's workload");
+    Ok(build_static(&paths::target()?, &["bench_workload"])?.join("bench-workload"))
+}
+
+/// Builds programs that need nothing of the guest's but a kernel, and gives
+/// their folder.
+fn build_static(target: &Path, packages: &[&str]) -> Result<PathBuf> {
+    // A folder of its own, because the flags differ from the host programs'.
+    // The flags reach no build script, because the target is named.
+    let folder = target.join("guest");
+    let mut build = cargo("build --quiet --bins --profile guest --target");
+    build.arg(TARGET);
+    for package in packages {
+        build.arg("-p").arg(package);
+    }
+    build.arg("--target-dir").arg(&folder);
+    rust_flags(
+        &mut build,
+        &["-Ctarget-feature=+crt-static", "-Crelocation-model=static"],
+    );
+    process::quiet(&mut build)?;
+    Ok(folder.join(TARGET).join("guest"))
 }
 
 /// Has cargo compile for `TARGET` with these flags. Those of the environment

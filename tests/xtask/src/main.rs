@@ -23,7 +23,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 
-use args::{Args, LabArgs, Task};
+use args::{Args, BenchName, LabArgs, Task};
 use kernel::Pack;
 use place::Place;
 
@@ -63,7 +63,7 @@ fn perform(task: Task) -> Result<i32> {
             println!("{tally}");
             Ok(i32::from(tally.failed > 0))
         }
-        Task::Bench { args } => bench(args),
+        Task::Bench { what, args } => bench(what, args),
     }
 }
 
@@ -89,15 +89,25 @@ fn run(command: Vec<OsString>) -> Result<i32> {
 }
 
 /// `cargo xtask bench`: measures side by side, in one place.
-fn bench(args: Vec<OsString>) -> Result<i32> {
+fn bench(what: BenchName, args: Vec<OsString>) -> Result<i32> {
     packages::ensure()?;
-    kernel::ensure(Pack::Tuned)?;
     let built = guest::build()?;
+    let mut environment = tests::environment(&built)?;
+    match what {
+        BenchName::Boot => drop(kernel::ensure(Pack::Tuned)?),
+        BenchName::Volumes => {
+            kernel::ensure(Pack::Bench)?;
+            let workload = guest::build_workload()?;
+            environment.push(("SHEM_BENCH_WORKLOAD".into(), workload.into()));
+        }
+    }
     say("building the benchmark");
     process::quiet(&mut cargo("build --quiet --release -p bench"))?;
     let program = built.shem.parent().unwrap_or(Path::new("")).join("bench");
-    let argv = [program.into()].into_iter().chain(args).collect();
-    Place::choose(&built.shem).become_command(argv, tests::environment(&built)?)
+    let mut argv = vec![program.into()];
+    argv.extend((what == BenchName::Volumes).then(|| "volumes".into()));
+    argv.extend(args);
+    Place::choose(&built.shem).become_command(argv, environment)
 }
 
 fn lab(args: LabArgs) -> Result<i32> {

@@ -16,7 +16,7 @@ use device_model::{GuestMemory, Interrupt, Threads};
 use device_virtio_fs::{
     Attr, Cache, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind,
     Memory, Name, Node, OpenFlags, Owner, QueueServer, Server, ServerOptions, SetAttr, StatFs,
-    Time,
+    Time, WriteHow,
 };
 use fuzz::Choices;
 use virtio_queue::desc::RawDescriptor;
@@ -345,7 +345,7 @@ impl FileSystem for Answers {
         self.look()?;
         Ok(into.fill_from(&vec![b'r'; into.len()]))
     }
-    fn write(&self, _: Node, _: Handle, _: u64, from: &Memory<'_>, _: bool) -> Result<usize, Errno> {
+    fn write(&self, _: Node, _: Handle, _: u64, from: &Memory<'_>, _: WriteHow) -> Result<usize, Errno> {
         assert!(from.len() <= (1 << 20) + 4096);
         self.change().map(|()| from.to_vec().len())
     }

@@ -35,6 +35,9 @@ pub enum Pack {
     /// Built from Debian's sources with our configuration: minutes to build,
     /// a fraction of the stock kernel's time to boot.
     Tuned,
+    /// Debian's full kernel with 9p beside virtio-fs, which the others lack:
+    /// what the benchmark of volumes boots, and never a default.
+    Bench,
 }
 
 impl Pack {
@@ -43,6 +46,7 @@ impl Pack {
         match self {
             Self::Stock => "stock",
             Self::Tuned => "tuned",
+            Self::Bench => "bench",
         }
     }
 }
@@ -77,14 +81,16 @@ struct Manifest {
 fn ensure_in(store: &Path, pack: Pack) -> Result<PathBuf> {
     let _lock = paths::lock(&format!("kernel-{}", pack.name()))?;
     let (source, manifest) = match pack {
-        Pack::Stock => stock::plan()?,
+        Pack::Stock => stock::plan(&stock::CLOUD)?,
         Pack::Tuned => tuned::plan()?,
+        Pack::Bench => stock::plan(&stock::FULL)?,
     };
     let make = |folder: &Path, manifest: &mut Manifest| {
         let scratch = paths::Scratch::new(&format!("kernel-{}", pack.name()))?;
         match pack {
-            Pack::Stock => stock::make(&source, scratch.path(), folder, manifest),
+            Pack::Stock => stock::make(&stock::CLOUD, &source, scratch.path(), folder, manifest),
             Pack::Tuned => tuned::make(&source, scratch.path(), folder),
+            Pack::Bench => stock::make(&stock::FULL, &source, scratch.path(), folder, manifest),
         }
     };
     install(store, manifest, make)

@@ -33,14 +33,22 @@ const ON_DEMAND: &[&str] = &[
     "virtiofs",
 ];
 
-/// What of this file decides about a pack, for its key.
-pub fn recipe() -> String {
-    [AT_BOOT, ON_DEMAND].concat().join(" ")
+/// What of this file decides about a pack that has `also` these modules, for
+/// its key.
+pub fn recipe(also: &[&str]) -> String {
+    [AT_BOOT, ON_DEMAND, also].concat().join(" ")
 }
 
 /// Copies the modules of the kernel `release` below `root` into `folder`,
-/// uncompressed, and notes them in the manifest. What is built in is left out.
-pub fn collect(root: &Path, release: &str, folder: &Path, manifest: &mut Manifest) -> Result<()> {
+/// uncompressed, and notes them in the manifest: the usual ones, and on demand
+/// `also` these. What is built in is left out.
+pub fn collect(
+    root: &Path,
+    release: &str,
+    also: &[&str],
+    folder: &Path,
+    manifest: &mut Manifest,
+) -> Result<()> {
     process::quiet(command("/sbin/depmod").arg("-b").arg(root).arg(release))?;
     let add = |names: &[&str], known: &[String]| -> Result<Vec<String>> {
         let mut order = Vec::new();
@@ -55,7 +63,7 @@ pub fn collect(root: &Path, release: &str, folder: &Path, manifest: &mut Manifes
     };
     let at_boot = add(AT_BOOT, &[])?;
     let mut on_demand = BTreeMap::new();
-    for name in ON_DEMAND {
+    for name in ON_DEMAND.iter().chain(also) {
         let order = add(&[name], &at_boot)?;
         if !order.is_empty() {
             on_demand.insert((*name).to_owned(), order);

@@ -1,4 +1,4 @@
-//! The pack "stock": Debian's cloud kernel, as it is but unpacked.
+//! The packs "stock" and "bench": Debian's kernels, as they are but unpacked.
 
 use std::fs;
 use std::path::Path;
@@ -9,25 +9,56 @@ use super::debian::Package;
 use super::{Manifest, bzimage, elf, key, modules};
 use crate::say;
 
-/// Depends on the current kernel.
-const NEWEST: &str = "linux-image-cloud-amd64";
-/// To be raised when this file or what it uses makes something else of the
-/// same package.
-const RECIPE: &str = "stock 1";
+/// One of Debian's builds of the kernel.
+pub struct Flavour {
+    /// The pack's name.
+    name: &'static str,
+    /// The package that depends on the current kernel.
+    newest: &'static str,
+    /// To be raised when this file or what it uses makes something else of the
+    /// same package.
+    recipe: &'static str,
+    /// Modules on demand that the other packs do not have.
+    also: &'static [&'static str],
+    /// For the user.
+    megabytes: u32,
+}
+
+/// For virtual machines: what `shem` boots.
+pub const CLOUD: Flavour = Flavour {
+    name: "stock",
+    newest: "linux-image-cloud-amd64",
+    recipe: "stock 1",
+    also: &[],
+    megabytes: 30,
+};
+
+/// For all machines.
+pub const FULL: Flavour = Flavour {
+    name: "bench",
+    newest: "linux-image-amd64",
+    recipe: "bench 1",
+    also: &["9p", "9pnet_virtio"],
+    megabytes: 70,
+};
 
 /// Finds out what the pack is to be made from.
-pub fn plan() -> Result<(Package, Manifest)> {
-    let newest = Package::candidate(NEWEST)?;
+pub fn plan(flavour: &Flavour) -> Result<(Package, Manifest)> {
+    let newest = Package::candidate(flavour.newest)?;
     let name = newest
         .dependency("linux-image-")
         .with_context(|| format!("{} depends on no kernel", newest.origin()))?;
     let package = Package::candidate(name)?;
     let manifest = Manifest {
-        name: "stock",
+        name: flavour.name,
         version: package.upstream_version().to_owned(),
         origin: package.origin(),
         features: &["pvh", "modules"],
-        key: key(&[RECIPE, &package.origin(), &modules::recipe()])?,
+        key: key(&[
+            flavour.recipe,
+            &package.origin(),
+            &modules::recipe(flavour.also),
+        ])?,
         modules: Vec::new(),
         on_demand: Default::default(),
     };
@@ -36,14 +67,17 @@ pub fn plan() -> Result<(Package, Manifest)> {
 
 /// Fills `folder` with the pack.
 pub fn make(
+    flavour: &Flavour,
     package: &Package,
     scratch: &Path,
     folder: &Path,
     manifest: &mut Manifest,
 ) -> Result<()> {
     say(&format!(
-        "kernel stock: fetching {} (30 MB, once)",
-        package.origin()
+        "kernel {}: fetching {} ({} MB, once)",
+        flavour.name,
+        package.origin(),
+        flavour.megabytes
     ));
     let mut root = package.unpack(scratch)?;
     let image = only_entry(&root.join("boot"), "vmlinuz-")?;
@@ -63,7 +97,8 @@ pub fn make(
     if !root.join("lib/modules").is_dir() {
         root.push("usr");
     }
-    modules::collect(&root, &release, &folder.join("modules"), manifest)
+    let place = folder.join("modules");
+    modules::collect(&root, &release, flavour.also, &place, manifest)
 }
 
 /// The name in `folder` that starts with `prefix`.
