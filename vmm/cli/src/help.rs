@@ -26,7 +26,7 @@ Examples:
   shem run -v ./src:/src:ro my.gvmi -- ls /src       a folder of this host
   shem run -v cache:/var/cache my.gvmi -- build      a volume with a name, kept
   shem run --mount type=disk,src=db.img,size=10g,dst=/db my.gvmi -- db
-  shem run --disk-size 20g my.gvmi -- apt-get install -y gcc
+  shem run --disk-size 20g my.gvmi -- make -C /usr/src/big
 
 Changes that the command makes to the image's files are gone when it ends; they
 are in the VM's RAM unless --disk-size puts them on a disk. Volumes keep theirs.

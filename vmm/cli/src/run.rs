@@ -92,9 +92,9 @@ fn claim(name: Option<&str>) -> Result<Option<Claim>> {
     let run_folder = RunFolder::of_this_user();
     match name {
         Some(name) => run_folder.claim(name).map(Some),
-        None => Ok(running::random_name()
-            .and_then(|name| run_folder.claim(&name))
-            .inspect_err(|error| log::warn!("`shem cp` will not find this VM: {error:#}"))
+        None => Ok(run_folder
+            .claim(&running::random_name())
+            .inspect_err(|error| log::info!("`shem cp` will not find this VM: {error:#}"))
             .ok()),
     }
 }

@@ -6,6 +6,7 @@
 //! finds it.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -21,8 +22,6 @@ use crate::status;
 const MAX_NAME: usize = 48;
 /// What begins the name of a volume in the operands of `shem cp`.
 pub const VOLUME: &str = "volume";
-/// Random bytes of a name that nobody chose; Docker's ids are shown as long.
-const ID_BYTES: usize = 6;
 
 const LOCK: &str = "lock";
 const RECORD: &str = "vm.json";
@@ -73,12 +72,11 @@ pub fn name(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// A name for a VM that was given none.
-pub fn random_name() -> Result<String> {
-    let mut bytes = [0; ID_BYTES];
-    let mut source = File::open("/dev/urandom").context("open /dev/urandom")?;
-    io::Read::read_exact(&mut source, &mut bytes).context("read /dev/urandom")?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// A name for a VM that was given none: as long as the ids that Docker shows.
+pub fn random_name() -> String {
+    // Seeded by the system, which needs no file that a chroot may lack.
+    let random = RandomState::new().hash_one(std::process::id());
+    format!("{:012x}", random >> 16)
 }
 
 impl RunFolder {
@@ -403,9 +401,9 @@ mod tests {
         ] {
             assert!(name(bad).is_err(), "{bad}");
         }
-        let random = random_name().unwrap();
+        let random = random_name();
         assert_eq!(name(&random).unwrap().len(), 12);
-        assert_ne!(random, random_name().unwrap());
+        assert_ne!(random, random_name());
     }
 
     #[test]
