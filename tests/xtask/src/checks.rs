@@ -18,7 +18,7 @@ pub fn all() -> Result<()> {
         .context("these files are not formatted; run `cargo fmt --all`")?;
     say("checking: cargo clippy");
     process::quiet(&mut cargo(
-        "clippy --quiet --workspace --all-targets --locked -- -D warnings",
+        "clippy --quiet --workspace --all-targets --all-features --locked -- -D warnings",
     ))?;
     say("checking: cargo doc");
     process::quiet(
