@@ -213,10 +213,10 @@ pub fn mount(text: &str) -> Result<MountArg> {
 pub fn ids(text: &str) -> Result<(u32, u32)> {
     let (uid, gid) = text.split_once(':').unwrap_or((text, text));
     let id = |text: &str| text.parse().ok().filter(|id| *id != u32::MAX);
-    Ok((id(uid), id(gid))).and_then(|ids| match ids {
+    match (id(uid), id(gid)) {
         (Some(uid), Some(gid)) => Ok((uid, gid)),
         _ => bail!("write numbers, as in 1000 or 1000:1000"),
-    })
+    }
 }
 
 /// All volumes that `args` ask for. Named ones that do not exist are made.
