@@ -350,6 +350,18 @@ fn guest_that_opens_too_much_is_told_so() {
 }
 
 #[test]
+fn guest_reads_ahead_on_a_folder_as_much_as_one_request_takes() {
+    let folder = Folder::of(ROOM);
+    let vm = vm()
+        .volume(Volume::new(SharedFolder::new(folder.path()), "/v"))
+        .boot()
+        .unwrap();
+    let script = "cat /sys/class/bdi/$(mountpoint -d /v)/read_ahead_kb";
+    assert_eq!(output(&vm, &["sh", "-c", script]), "1024\n");
+    vm.stop(STOP_GRACE);
+}
+
+#[test]
 fn exclusive_folder_is_written_back_at_the_end() {
     let folder = Folder::of(ROOM);
     let shared = SharedFolder::new(folder.path()).cache(Cache::Exclusive);

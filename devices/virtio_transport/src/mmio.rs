@@ -44,6 +44,15 @@ impl MmioTransport {
     /// Offset of the 32-bit QueueNotify register: the place of the ioeventfds.
     pub const NOTIFY_OFFSET: u64 = reg::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
 
+    /// Offset of the 32-bit InterruptACK register. Where the driver writes nothing
+    /// but [`MmioTransport::USED_BUFFERS`] there, the write may be kept from
+    /// [`BusDevice::write`]: InterruptStatus then goes on telling of used buffers
+    /// until the next reset, and a driver that looks finds none.
+    pub const ACKNOWLEDGE_OFFSET: u64 = reg::VIRTIO_MMIO_INTERRUPT_ACK as u64;
+
+    /// The bit of InterruptStatus for used buffers.
+    pub const USED_BUFFERS: u32 = reg::VIRTIO_MMIO_INT_VRING;
+
     /// Presents `device`, which gets `memory`, `events` and `threads` when its
     /// driver starts it, and raises its interrupts by writing to `irq`, an
     /// edge-triggered irqfd. Fails when the process has no descriptor left for

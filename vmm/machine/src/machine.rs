@@ -12,6 +12,7 @@ use device_model::{
 };
 use kvm_ioctls::{IoEventAddress, VmFd};
 use virtio_transport::MmioTransport;
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::acpi::{self, VirtioMmio};
 use crate::boot::{self, BootError, BootSource};
@@ -445,6 +446,7 @@ impl<'a> Board<'a> {
                 )
                 .map_err(host("make a virtio transport"))?;
                 register_kicks(&self.vm.fd, address, &transport)?;
+                take_acknowledgements(&self.vm.fd, address)?;
                 let transport = Arc::new(Mutex::new(transport));
                 self.buses.mmio.insert(
                     address,
@@ -457,6 +459,20 @@ impl<'a> Board<'a> {
         }
         Ok(())
     }
+}
+
+/// Has KVM take the driver's word that it has seen used buffers, which it gives
+/// with every interrupt and which would else stop the vCPU. The device then
+/// tells of used buffers with its other interrupts too, which a driver has to
+/// expect anyway: it may have seen them before it was told.
+fn take_acknowledgements(vm: &VmFd, address: u64) -> Result<(), MachineError> {
+    // KVM keeps what it counts in for as long as it needs it.
+    let nobody =
+        EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(host("make an event descriptor"))?;
+    let acknowledge = IoEventAddress::Mmio(address + MmioTransport::ACKNOWLEDGE_OFFSET);
+    vm.register_ioevent(&nobody, &acknowledge, MmioTransport::USED_BUFFERS)
+        .map_err(KvmError::at("register the acknowledgement of interrupts"))?;
+    Ok(())
 }
 
 /// Has KVM turn the driver's kicks into events without leaving the kernel.

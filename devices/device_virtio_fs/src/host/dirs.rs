@@ -43,7 +43,8 @@ pub(super) fn open(fs: &HostFs, node: Node) -> Result<Handle, Errno> {
     let fd = fs
         .proc
         .reopen(folder.as_fd(), OFlags::RDONLY | OFlags::DIRECTORY)?;
-    Ok(fs.handles.add_folder(node, fd))
+    let key = Stat::of(fd.as_fd())?.identity().key;
+    Ok(fs.handles.add_folder(node, fd, key))
 }
 
 /// Gives entries from `offset` on, with those of the inodes when `plus`.
@@ -56,7 +57,7 @@ pub(super) fn read(
     sink: &mut dyn DirentSink,
 ) -> Result<(), Errno> {
     let folder = fs.handles.folder(node, handle)?;
-    let numbers = Numbers::of(fs, &folder)?;
+    let numbers = Numbers::of(fs, &folder);
     let lookups = if plus { Some(fs.folder(node)?) } else { None };
     let mut cursor = folder.cursor.lock().expect("no holder of this lock panics");
     cursor.seek(folder.as_fd(), offset)?;
@@ -118,13 +119,12 @@ struct Numbers {
 }
 
 impl Numbers {
-    fn of(fs: &HostFs, folder: &OpenFolder) -> Result<Self, Errno> {
-        let key = Stat::of(folder.as_fd())?.identity().key;
-        Ok(Numbers {
+    fn of(fs: &HostFs, folder: &OpenFolder) -> Self {
+        Numbers {
             node: folder.node,
-            dev: key.dev,
-            ino: fs.numbers.guest(key),
-        })
+            dev: folder.key.dev,
+            ino: fs.numbers.guest(folder.key),
+        }
     }
 
     fn dirent<'p>(&self, fs: &HostFs, pending: &'p Pending) -> Dirent<'p> {

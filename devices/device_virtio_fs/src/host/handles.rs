@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::dirs::Cursor;
+use super::stat::Key;
 use crate::fs::{Handle, Node};
 
 /// An open regular file.
@@ -22,6 +23,7 @@ pub(super) struct OpenFile {
 /// An open folder, and how far it has been read.
 pub(super) struct OpenFolder {
     pub(super) node: Node,
+    pub(super) key: Key,
     fd: OwnedFd,
     pub(super) cursor: Mutex<Cursor>,
 }
@@ -79,9 +81,10 @@ impl Handles {
         self.state().add(Open::File(Arc::new(file)))
     }
 
-    pub(super) fn add_folder(&self, node: Node, fd: OwnedFd) -> Handle {
+    pub(super) fn add_folder(&self, node: Node, fd: OwnedFd, key: Key) -> Handle {
         self.state().add(Open::Folder(Arc::new(OpenFolder {
             node,
+            key,
             fd,
             cursor: Mutex::default(),
         })))

@@ -25,9 +25,10 @@ impl Call<'_, '_> {
         let asked: StatxIn = self.arguments.take()?;
         let handle = (asked.getattr_flags & GETATTR_FH != 0).then_some(Handle(asked.fh));
         let attr = self.fs().getattr(self.node(), handle)?;
+        let validity = self.server.cache.of_attributes(attr.mode);
         let reply = StatxOut {
-            attr_valid: self.server.cache.validity(),
-            attr_valid_nsec: 0,
+            attr_valid: validity.as_secs(),
+            attr_valid_nsec: validity.subsec_nanos(),
             flags: 0,
             spare: [0; 2],
             stat: statx(&attr),
@@ -90,9 +91,10 @@ impl Call<'_, '_> {
     }
 
     fn put_attr(&self, attr: &Attr) -> Result<usize, Errno> {
+        let validity = self.server.cache.of_attributes(attr.mode);
         let reply = AttrOut {
-            attr_valid: self.server.cache.validity(),
-            attr_valid_nsec: 0,
+            attr_valid: validity.as_secs(),
+            attr_valid_nsec: validity.subsec_nanos(),
             dummy: 0,
             attr: fields(attr),
         };

@@ -87,7 +87,7 @@ impl Call<'_, '_> {
     fn opened(&self, handle: Handle) -> OpenOut {
         OpenOut {
             fh: handle.0,
-            open_flags: self.server.cache.file_flags(),
+            open_flags: self.server.cache.file_flags(self.agreed),
             padding: 0,
         }
     }

@@ -5,6 +5,7 @@ use std::mem::size_of;
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Call, names};
+use crate::cache::Cache;
 use crate::fs::{Dirent, DirentSink, Entry, Errno, Handle};
 use crate::wire::{
     DIRENT_ALIGN, DirentHead, EntryOut, FSYNC_DATA_ONLY, FsyncIn, OpenIn, OpenOut, ReadIn,
@@ -41,7 +42,7 @@ impl Call<'_, '_> {
         let mut listing = Listing {
             bytes: Vec::new(),
             limit: (asked.size as usize).min(self.room.len()).min(MAX_LISTING),
-            plus: plus.then(|| self.server.cache.validity()),
+            plus: plus.then_some(self.server.cache),
             full: false,
         };
         let (fs, node, handle) = (self.fs(), self.node(), Handle(asked.fh));
@@ -80,8 +81,8 @@ impl Call<'_, '_> {
 struct Listing {
     bytes: Vec<u8>,
     limit: usize,
-    /// With attributes, valid for so many seconds.
-    plus: Option<u64>,
+    /// With attributes, valid for as long as this says.
+    plus: Option<Cache>,
     /// An entry had no room.
     full: bool,
 }
@@ -94,10 +95,9 @@ impl DirentSink for Listing {
             self.full = true;
             return false;
         }
-        if let Some(validity) = self.plus {
-            let entry = entry.map_or_else(EntryOut::new_zeroed, |entry| {
-                names::entry_out(entry, validity)
-            });
+        if let Some(cache) = self.plus {
+            let entry =
+                entry.map_or_else(EntryOut::new_zeroed, |entry| names::entry_out(entry, cache));
             self.bytes.extend(entry.as_bytes());
         }
         let head = DirentHead {

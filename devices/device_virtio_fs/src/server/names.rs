@@ -3,6 +3,7 @@
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Call, Done, attributes};
+use crate::cache::Cache;
 use crate::fs::{Entry, Errno, Node};
 use crate::wire::{
     BatchForgetIn, EntryOut, ForgetIn, ForgetOne, LinkIn, MkdirIn, MknodIn, Rename2In, RenameIn,
@@ -13,9 +14,9 @@ impl Call<'_, '_> {
         let name = self.arguments.name()?;
         match self.fs().lookup(self.node(), name) {
             // The guest may remember that there is no such name.
-            Err(Errno::NOENT) if self.server.cache.validity() > 0 => {
+            Err(Errno::NOENT) if !self.server.cache.of_names().is_zero() => {
                 let mut reply = EntryOut::new_zeroed();
-                reply.entry_valid = self.server.cache.validity();
+                reply.entry_valid = self.server.cache.of_names().as_secs();
                 self.put(reply.as_bytes())
             }
             found => self.put_entry(&found?),
@@ -111,19 +112,21 @@ impl Call<'_, '_> {
     }
 
     pub(super) fn entry(&self, entry: &Entry) -> EntryOut {
-        entry_out(entry, self.server.cache.validity())
+        entry_out(entry, self.server.cache)
     }
 }
 
-/// With `validity` in seconds for the name and for the attributes.
-pub(super) fn entry_out(entry: &Entry, validity: u64) -> EntryOut {
+/// With what `cache` says about how long name and attributes are valid.
+pub(super) fn entry_out(entry: &Entry, cache: Cache) -> EntryOut {
+    let name = cache.of_names();
+    let attributes = cache.of_attributes(entry.attr.mode);
     EntryOut {
         nodeid: entry.node.0,
         generation: entry.generation,
-        entry_valid: validity,
-        attr_valid: validity,
-        entry_valid_nsec: 0,
-        attr_valid_nsec: 0,
+        entry_valid: name.as_secs(),
+        attr_valid: attributes.as_secs(),
+        entry_valid_nsec: name.subsec_nanos(),
+        attr_valid_nsec: attributes.subsec_nanos(),
         attr: attributes::fields(&entry.attr),
     }
 }

@@ -33,8 +33,6 @@ const FEATURES: &[Flags] = &[
     Flags::ATOMIC_O_TRUNC,
     Flags::BIG_WRITES,
     Flags::FLOCK_LOCKS,
-    Flags::DO_READDIRPLUS,
-    Flags::READDIRPLUS_AUTO,
     Flags::ASYNC_DIO,
     Flags::PARALLEL_DIROPS,
     Flags::MAX_PAGES,

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
@@ -19,6 +19,8 @@ pub(crate) struct Mock {
     calls: Mutex<Vec<String>>,
     /// What every call but `forget` and `reset` answers, if there is one.
     pub(crate) failure: Mutex<Option<Errno>>,
+    /// Of what is looked up or asked for.
+    pub(crate) mode: AtomicU32,
     /// The bytes of the one file.
     pub(crate) data: Mutex<Vec<u8>>,
     /// Of the listing.
@@ -34,6 +36,7 @@ impl Mock {
         Mock {
             calls: Mutex::default(),
             failure: Mutex::default(),
+            mode: AtomicU32::new(attr().mode),
             data: Mutex::new((0..100).collect()),
             names: Mutex::new(vec![
                 b".".to_vec(),
@@ -55,6 +58,13 @@ impl Mock {
         match *self.failure.lock().unwrap() {
             Some(errno) => Err(errno),
             None => Ok(()),
+        }
+    }
+
+    fn attr(&self) -> Attr {
+        Attr {
+            mode: self.mode.load(Ordering::Relaxed),
+            ..attr()
         }
     }
 
@@ -143,7 +153,8 @@ pub(crate) fn entry(node: u64) -> Entry {
 impl FileSystem for Mock {
     fn lookup(&self, parent: Node, name: Name<'_>) -> Result<Entry, Errno> {
         self.note(format!("lookup {} {name:?}", parent.0))?;
-        Ok(entry(7))
+        let attr = self.attr();
+        Ok(Entry { attr, ..entry(7) })
     }
     fn forget(&self, node: Node, count: u64) {
         self.calls
@@ -156,7 +167,7 @@ impl FileSystem for Mock {
     }
     fn getattr(&self, node: Node, handle: Option<Handle>) -> Result<Attr, Errno> {
         self.note(format!("getattr {} {handle:?}", node.0))?;
-        Ok(attr())
+        Ok(self.attr())
     }
     fn setattr(&self, node: Node, handle: Option<Handle>, set: &SetAttr) -> Result<Attr, Errno> {
         self.note(format!("setattr {} {handle:?} {set:?}", node.0))?;

@@ -9,8 +9,6 @@ const BOTH: &[Flags] = &[
     Flags::ATOMIC_O_TRUNC,
     Flags::BIG_WRITES,
     Flags::FLOCK_LOCKS,
-    Flags::DO_READDIRPLUS,
-    Flags::READDIRPLUS_AUTO,
     Flags::ASYNC_DIO,
     Flags::PARALLEL_DIROPS,
     Flags::MAX_PAGES,
@@ -27,10 +25,18 @@ fn flags(reply: &InitOut) -> u64 {
 #[test]
 fn handshake_agrees_on_what_both_can_do() {
     for (cache, more) in [
-        (Cache::Coherent, vec![Flags::AUTO_INVAL_DATA]),
+        (
+            Cache::Coherent,
+            vec![Flags::AUTO_INVAL_DATA, Flags::DIRECT_IO_ALLOW_MMAP],
+        ),
         (
             Cache::Exclusive,
-            vec![Flags::CACHE_SYMLINKS, Flags::WRITEBACK_CACHE],
+            vec![
+                Flags::CACHE_SYMLINKS,
+                Flags::WRITEBACK_CACHE,
+                Flags::DO_READDIRPLUS,
+                Flags::READDIRPLUS_AUTO,
+            ],
         ),
     ] {
         let mut bench = Bench::new(cache, false);
@@ -114,7 +120,7 @@ fn holes_are_not_told_of_while_the_guest_has_data_to_write_back() {
 #[test]
 fn guest_keeps_nothing_of_a_coherent_volume_and_all_of_an_exclusive_one() {
     for (cache, seconds, file, folder) in [
-        (Cache::Coherent, 0, 0, 0),
+        (Cache::Coherent, 0, 1, 0),
         (Cache::Exclusive, 86_400, 1 << 1, 1 << 1 | 1 << 3),
     ] {
         let mut bench = Bench::ready(cache, false);
@@ -136,6 +142,40 @@ fn guest_keeps_nothing_of_a_coherent_volume_and_all_of_an_exclusive_one() {
         let opened: OpenOut = bench.ask(Opcode::Opendir, open.as_bytes()).body();
         assert_eq!((opened.fh, opened.open_flags), (32, folder));
     }
+}
+
+#[test]
+fn files_are_cached_by_guests_that_could_not_map_them_otherwise() {
+    let mut bench = Bench::new(Cache::Coherent, false);
+    let old = !Flags::DIRECT_IO_ALLOW_MMAP.0;
+    bench.ask(Opcode::Init, &init_with(7, 38, old));
+    let open = OpenIn {
+        flags: 0,
+        open_flags: 0,
+    };
+    let opened: OpenOut = bench.ask(Opcode::Open, open.as_bytes()).body();
+    assert_eq!(opened.open_flags, 0);
+}
+
+#[test]
+fn attributes_of_folders_alone_outlive_the_walk_in_a_coherent_volume() {
+    let (folder, file) = (0o04_0755, 0o10_0644);
+    let moment = Cache::Coherent.of_attributes(folder);
+    assert!(!moment.is_zero() && moment < Duration::from_millis(100));
+    assert!(Cache::Coherent.of_attributes(file).is_zero());
+    let mut bench = Bench::coherent();
+    bench.mock.mode.store(folder, Ordering::Relaxed);
+    let entry: EntryOut = bench.ask(Opcode::Lookup, b"name\0").body();
+    assert_eq!((entry.entry_valid, entry.entry_valid_nsec), (0, 0));
+    let told = Duration::new(entry.attr_valid, entry.attr_valid_nsec);
+    assert_eq!(told, moment);
+    let asked = GetattrIn {
+        getattr_flags: 0,
+        dummy: 0,
+        fh: 0,
+    };
+    let attr: AttrOut = bench.ask(Opcode::Getattr, asked.as_bytes()).body();
+    assert_eq!(Duration::new(attr.attr_valid, attr.attr_valid_nsec), moment);
 }
 
 #[test]

@@ -55,6 +55,8 @@ pub(crate) struct OpenOut {
     pub(crate) padding: u32,
 }
 
+/// Reads and writes go past the guest's cache.
+pub(crate) const FOPEN_DIRECT_IO: u32 = 1 << 0;
 /// Pages of the file that are in the guest's cache stay there.
 pub(crate) const FOPEN_KEEP_CACHE: u32 = 1 << 1;
 /// The guest may keep the listing of the folder.

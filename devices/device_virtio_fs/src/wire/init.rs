@@ -67,6 +67,7 @@ impl Flags {
     pub(crate) const SETXATTR_EXT: Flags = Flags(1 << 29);
     pub(crate) const INIT_EXT: Flags = Flags(1 << 30);
     pub(crate) const CREATE_SUPP_GROUP: Flags = Flags(1 << 34);
+    pub(crate) const DIRECT_IO_ALLOW_MMAP: Flags = Flags(1 << 36);
 
     /// All of these together.
     pub(crate) fn of(flags: &[Flags]) -> Self {

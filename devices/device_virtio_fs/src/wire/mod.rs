@@ -21,10 +21,10 @@ pub(crate) use entry::{
     Rename2In, RenameIn, SuppGroups,
 };
 pub(crate) use file::{
-    BatchForgetIn, CopyFileRangeIn, FOPEN_CACHE_DIR, FOPEN_KEEP_CACHE, FSYNC_DATA_ONLY,
-    FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn, InterruptIn, LseekIn, LseekOut,
-    OPEN_KILL_SUIDGID, OpenIn, OpenOut, ReadIn, ReleaseIn, WRITE_CACHE, WRITE_KILL_SUIDGID,
-    WriteIn, WriteOut,
+    BatchForgetIn, CopyFileRangeIn, FOPEN_CACHE_DIR, FOPEN_DIRECT_IO, FOPEN_KEEP_CACHE,
+    FSYNC_DATA_ONLY, FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn, InterruptIn, LseekIn,
+    LseekOut, OPEN_KILL_SUIDGID, OpenIn, OpenOut, ReadIn, ReleaseIn, WRITE_CACHE,
+    WRITE_KILL_SUIDGID, WriteIn, WriteOut,
 };
 pub(crate) use header::{InHeader, Opcode, OutHeader};
 pub(crate) use init::{Flags, InitIn, InitMore, InitOut, MAJOR, MINOR, OLDEST_MINOR};
