@@ -152,7 +152,7 @@ fn stress_finds_nothing() {
     let script = format!(
         "cd /v; for one in {}; do
             status=0
-            stress-ng --$one 2 -t 4 --verify --temp-path /v >log 2>&1 || status=$?
+            stress-ng --$one 2 -t 2 --verify --temp-path /v >log 2>&1 || status=$?
             echo $one $status; [ $status = 0 ] || cat log
         done",
         STRESSORS.join(" ")

@@ -15,8 +15,8 @@ mod process;
 mod tally;
 mod tests;
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -85,7 +85,7 @@ fn run(command: Vec<OsString>) -> Result<i32> {
         argv.push("--".into());
         argv.extend(command);
     }
-    Place::choose(&built.shem).become_command(argv, tests::environment(&built)?)
+    Place::choose(&built.shem).become_command(argv, tests::environment(&built)?, Vec::new())
 }
 
 /// `cargo xtask bench`: measures side by side, in one place.
@@ -106,8 +106,16 @@ fn bench(what: BenchName, args: Vec<OsString>) -> Result<i32> {
     let program = built.shem.parent().unwrap_or(Path::new("")).join("bench");
     let mut argv = vec![program.into()];
     argv.extend((what == BenchName::Volumes).then(|| "volumes".into()));
+    let shares = args.iter().filter_map(|word| plot_folder(word)).collect();
     argv.extend(args);
-    Place::choose(&built.shem).become_command(argv, environment)
+    Place::choose(&built.shem).become_command(argv, environment, shares)
+}
+
+/// Where `plot=FILE` writes.
+fn plot_folder(word: &OsStr) -> Option<PathBuf> {
+    let file = word.to_str()?.strip_prefix("plot=")?;
+    let file = std::path::absolute(file).ok()?;
+    file.parent().map(Path::to_owned)
 }
 
 fn lab(args: LabArgs) -> Result<i32> {

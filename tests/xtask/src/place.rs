@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -93,15 +93,18 @@ impl Place {
     }
 
     /// Becomes the command, so that its streams and signals are ours. In the
-    /// lab we stay in between and its terminal is not passed on.
+    /// lab we stay in between and its terminal is not passed on. There it may
+    /// write to `shares` alone.
     pub fn become_command(
         &self,
         argv: Vec<OsString>,
         env: Vec<(OsString, OsString)>,
+        shares: Vec<PathBuf>,
     ) -> Result<i32> {
         if matches!(self, Self::Lab) {
             let mut lab = Lab::new(argv);
             lab.env = env;
+            lab.shares = shares;
             lab.stdin = true;
             return lab.run(&mut io::stdout(), &mut io::stderr());
         }
