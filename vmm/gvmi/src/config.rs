@@ -123,4 +123,16 @@ mod tests {
         let written: Value = serde_json::to_value(&config).unwrap();
         assert_eq!(written, serde_json::from_str::<Value>(text).unwrap());
     }
+
+    #[test]
+    fn numbers_in_unknown_fields_are_written_as_they_were_read() {
+        // Read without care this is the neighbour of the closest `f64`.
+        let text = r#"{"Weight":1.4444441111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111111222222227e127}"#;
+        let config: ContainerConfig = serde_json::from_str(text).unwrap();
+        let written = serde_json::to_string(&config).unwrap();
+        assert_eq!(
+            serde_json::from_str::<ContainerConfig>(&written).unwrap(),
+            config
+        );
+    }
 }
