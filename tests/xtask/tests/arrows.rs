@@ -108,6 +108,11 @@ fn what_runs_in_the_guest_knows_its_own_three_crates_only() {
 }
 
 #[test]
+fn the_plugin_abi_needs_nothing() {
+    assert_eq!(arrows()["plugin_abi"], BTreeSet::new());
+}
+
+#[test]
 fn images_stand_alone() {
     assert!(ours("gvmi").is_empty());
 }
