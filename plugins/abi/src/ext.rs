@@ -400,3 +400,8 @@ abi_structs! {
         pub unmap: Option<unsafe extern "C" fn(*mut Device, u64, u64) -> i32>,
     }
 }
+
+// SAFETY: a table of the plugin, which it does not change until `destroy`.
+unsafe impl Send for VirtioDevice {}
+// SAFETY: as above.
+unsafe impl Sync for VirtioDevice {}
