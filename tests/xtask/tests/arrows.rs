@@ -110,6 +110,14 @@ fn what_runs_in_the_guest_knows_its_own_three_crates_only() {
 #[test]
 fn the_plugin_abi_needs_nothing_and_its_host_no_more_than_devices_do() {
     assert_eq!(arrows()["plugin_abi"], BTreeSet::new());
+    assert_eq!(ours("plugin_sdk"), BTreeSet::from(["plugin_abi".into()]));
+    for plugin in ["hello", "entropy", "rust-devices"] {
+        assert_eq!(
+            ours(plugin),
+            BTreeSet::from(["plugin_sdk".into()]),
+            "{plugin}"
+        );
+    }
     let host = ["device_model", "plugin_abi"];
     assert_eq!(
         ours("plugin_host"),

@@ -37,8 +37,46 @@ pub struct Library {
     pub folder: TempDir,
 }
 
+/// Builds a plugin of this workspace in the profile of this test.
+pub fn package(name: &str) -> PathBuf {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = Command::new(cargo);
+    build.args([
+        "build",
+        "--quiet",
+        "--offline",
+        "--message-format=json",
+        "-p",
+        name,
+    ]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let output = build
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let messages = String::from_utf8(output.stdout).unwrap();
+    let library = messages.lines().rev().find_map(|line| {
+        let message: Value = serde_json::from_str(line).unwrap();
+        let files = message["filenames"].as_array()?;
+        let files = files.iter().filter_map(Value::as_str);
+        files
+            .map(PathBuf::from)
+            .find(|file| file.extension().is_some_and(|end| end == "so"))
+    });
+    library.expect("a shared library was built")
+}
+
 /// Builds `tests/plugins/SOURCE` with the given definitions.
 pub fn library(source: &str, definitions: &[&str]) -> Library {
+    library_at(&format!("tests/plugins/{source}"), definitions)
+}
+
+/// Builds the file of the workspace with the given definitions.
+pub fn library_at(source: &str, definitions: &[&str]) -> Library {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("libshem_fixture.so");
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -58,7 +96,7 @@ pub fn library(source: &str, definitions: &[&str]) -> Library {
                 .iter()
                 .map(|definition| format!("-D{definition}")),
         )
-        .arg(root.join("tests/plugins").join(source))
+        .arg(root.join(source))
         .arg("-o")
         .arg(&path)
         .output()
