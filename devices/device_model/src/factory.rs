@@ -5,7 +5,7 @@ use std::any::Any;
 
 use vmm_sys_util::eventfd::EventFd;
 
-use crate::{BusDevice, Threads, VirtioDevice};
+use crate::{BusDevice, Subscriber, Threads, VirtioDevice};
 
 /// A device as the machine's owner asks for it.
 pub struct DeviceSpec {
@@ -49,4 +49,7 @@ pub enum NewDevice {
     Virtio(Box<dyn VirtioDevice>),
     /// At the PC's fixed ports for the first serial port: 0x3f8 to 0x3ff, IRQ 4.
     Serial(Box<dyn BusDevice>),
+    /// On no bus: nothing that the guest sees, but something for the event loop
+    /// to drive as long as the machine runs.
+    OffBus(Subscriber),
 }

@@ -1,7 +1,8 @@
 //! What a device is, to the machine that carries it and to the transport
 //! that presents it: traits and small types, no device and no KVM. What more than
 //! one device needs of the system is here too: transfers between files and guest
-//! memory ([`guest_io`]) and waits that can be ended ([`Interruptible`]).
+//! memory ([`guest_io`]) and waits that can be ended ([`Interruptible`]); and what is
+//! behind a network card ([`net`]), which a plugin may be.
 //!
 //! A device author needs three of these: a [`DeviceFactory`] that makes the
 //! device from its options, the [`VirtioDevice`] (or [`BusDevice`]) itself, and
@@ -15,6 +16,7 @@ mod factory;
 pub mod guest_io;
 mod interruptible;
 mod memory;
+pub mod net;
 mod streams;
 mod threads;
 mod virtio;

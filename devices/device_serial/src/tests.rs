@@ -61,7 +61,7 @@ fn spec(options: serde_json::Value, sink: Option<Sink>) -> DeviceSpec {
 fn port(sink: Sink, env: &DeviceEnv) -> Box<dyn BusDevice> {
     match Factory.create(spec(json!({}), Some(sink)), env).unwrap() {
         NewDevice::Serial(port) => port,
-        NewDevice::Virtio(_) => panic!("not a serial port"),
+        _ => panic!("not a serial port"),
     }
 }
 

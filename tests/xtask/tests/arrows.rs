@@ -108,6 +108,45 @@ fn what_runs_in_the_guest_knows_its_own_three_crates_only() {
 }
 
 #[test]
+fn the_plugin_abi_needs_nothing_and_its_host_no_more_than_devices_do() {
+    assert_eq!(arrows()["plugin_abi"], BTreeSet::new());
+    assert_eq!(ours("plugin_sdk"), BTreeSet::from(["plugin_abi".into()]));
+    for plugin in ["hello", "entropy", "rust-devices"] {
+        assert_eq!(
+            ours(plugin),
+            BTreeSet::from(["plugin_sdk".into()]),
+            "{plugin}"
+        );
+    }
+    let host = ["device_model", "plugin_abi"];
+    assert_eq!(
+        ours("plugin_host"),
+        host.into_iter().map(String::from).collect()
+    );
+}
+
+#[test]
+fn only_the_plugin_host_loads_libraries() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut folders: Vec<_> = ["vmm", "devices", "plugins", "guest-init"]
+        .map(|folder| root.join(folder))
+        .into();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source file");
+                let loads = text.contains("dlopen(");
+                let may = path.ends_with("plugins/host/src/load.rs");
+                assert_eq!(loads, may, "{}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
 fn images_stand_alone() {
     assert!(ours("gvmi").is_empty());
 }

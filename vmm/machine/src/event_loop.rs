@@ -25,6 +25,11 @@ impl EventLoop {
         Ok(EventLoop { manager, stop })
     }
 
+    /// Serves `subscriber` from the start on.
+    pub fn add(&mut self, subscriber: Subscriber) {
+        self.manager.add_subscriber(subscriber);
+    }
+
     /// For devices to join and leave the loop.
     pub fn handle(&self) -> EventHandle {
         EventHandle::new(self.manager.remote_endpoint())

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use device_model::{
-    DeviceEnv, DeviceSpec, EventHandle, NewDevice, Registration, ThreadKind, Threads,
+    DeviceEnv, DeviceSpec, EventHandle, NewDevice, Registration, Subscriber, ThreadKind, Threads,
 };
 use kvm_ioctls::{IoEventAddress, VmFd};
 use virtio_transport::MmioTransport;
@@ -51,6 +51,8 @@ pub struct MachineConfig {
     pub cmdline: String,
     /// What is on the bus, besides the console and the power registers.
     pub devices: Vec<DeviceSpec>,
+    /// Devices that their owner has made, after those.
+    pub made: Vec<NewDevice>,
     /// Gets a copy of the console as it comes. Called on vCPU threads, so it
     /// must not block; what it cannot take is lost to it.
     pub console: Option<Box<dyn Write + Send>>,
@@ -119,8 +121,9 @@ impl Machine {
         if config.vcpus == 0 || config.vcpus > MAX_VCPUS {
             return Err(MachineError::Vcpus(config.vcpus));
         }
-        if config.devices.len() > MAX_DEVICES {
-            return Err(MachineError::Devices(config.devices.len()));
+        let count = config.devices.len() + config.made.len();
+        if count > MAX_DEVICES {
+            return Err(MachineError::Devices(count));
         }
         let kvm = vm::open()?;
         let memory = memory::create(config.memory)?;
@@ -134,10 +137,11 @@ impl Machine {
         let entry = boot::load(&vm.memory, config.memory, &source)?;
 
         let stop = Arc::new(StopRequest::new().map_err(host("make the stop event"))?);
-        let event_loop = EventLoop::new(Arc::clone(&stop)).map_err(|error| MachineError::Host {
-            what: "make the event loop",
-            source: io::Error::other(error),
-        })?;
+        let mut event_loop =
+            EventLoop::new(Arc::clone(&stop)).map_err(|error| MachineError::Host {
+                what: "make the event loop",
+                source: io::Error::other(error),
+            })?;
         let console = Console::default();
         let mut devices = vec![DeviceSpec {
             id: "console".into(),
@@ -154,12 +158,19 @@ impl Machine {
         for spec in devices {
             board.add(spec)?;
         }
+        for device in config.made {
+            board.place(device)?;
+        }
         let Board {
             mut buses,
             virtio,
             transports,
+            off_bus,
             ..
         } = board;
+        for subscriber in off_bus {
+            event_loop.add(subscriber);
+        }
         buses.pio.insert(
             layout::POWER_PORT,
             layout::POWER_PORT_LEN,
@@ -399,6 +410,7 @@ struct Board<'a> {
     buses: Buses,
     virtio: Vec<VirtioMmio>,
     transports: Vec<Arc<Mutex<MmioTransport>>>,
+    off_bus: Vec<Subscriber>,
 }
 
 impl<'a> Board<'a> {
@@ -415,10 +427,11 @@ impl<'a> Board<'a> {
             },
             virtio: Vec::new(),
             transports: Vec::new(),
+            off_bus: Vec::new(),
         }
     }
 
-    /// Makes the device and puts it on the bus of its family.
+    /// Makes the device and puts it in its place.
     fn add(&mut self, spec: DeviceSpec) -> Result<(), MachineError> {
         let serial_line = self.irqs.line(layout::SERIAL_GSI)?;
         let env = DeviceEnv {
@@ -426,7 +439,13 @@ impl<'a> Board<'a> {
             line: serial_line,
             threads: self.threads.clone(),
         };
-        match registry::create(spec, &env)? {
+        self.place(registry::create(spec, &env)?)
+    }
+
+    /// Puts the device on the bus of its family.
+    fn place(&mut self, device: NewDevice) -> Result<(), MachineError> {
+        match device {
+            NewDevice::OffBus(subscriber) => self.off_bus.push(subscriber),
             NewDevice::Serial(device) => {
                 let device = Arc::new(Mutex::new(device));
                 self.buses

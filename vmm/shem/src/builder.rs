@@ -280,6 +280,7 @@ impl VmBuilder {
             initramfs,
             cmdline: KERNEL_CMDLINE.into(),
             devices,
+            made: Vec::new(),
             console: self.console,
             threads: confined_threads(self.seccomp),
             before_guest: self.before_guest,

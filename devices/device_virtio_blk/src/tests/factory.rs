@@ -32,7 +32,7 @@ fn create(options: Value) -> anyhow::Result<Box<dyn VirtioDevice>> {
     };
     match Factory.create(spec, &env)? {
         NewDevice::Virtio(device) => Ok(device),
-        NewDevice::Serial(_) => panic!("not a virtio device"),
+        _ => panic!("not a virtio device"),
     }
 }
 

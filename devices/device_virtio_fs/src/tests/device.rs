@@ -277,7 +277,7 @@ fn create(
     };
     match Factory.create(spec, &env)? {
         NewDevice::Virtio(device) => Ok(device),
-        NewDevice::Serial(_) => panic!("not a virtio device"),
+        _ => panic!("not a virtio device"),
     }
 }
 
