@@ -8,6 +8,12 @@
 //! An owner may also be an open file of the guest (`F_OFD_SETLK` there), which
 //! Linux never says to be closed by a FLUSH of that owner. Its locks end with the
 //! handle that they were taken by: an owner that is a process has flushed before.
+//!
+//! What each owner has is noted here as well. The host takes an owner that waits
+//! for another in a circle for unrelated programs, and Linux cannot kill a process
+//! that waits for a lock of a virtio file system; and it would hold any number.
+
+mod held;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,6 +23,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
+use self::held::Ranges;
 use super::HostFs;
 use super::handles::OpenFile;
 use crate::fs::{Handle, Lock, LockKind, Node, Owner};
@@ -24,11 +31,25 @@ use crate::fs::{Handle, Lock, LockKind, Node, Owner};
 /// The end of all files (`OFFSET_MAX`).
 const OFFSET_MAX: u64 = u64::MAX >> 1;
 
+/// Most ranges that one owner may have locked in one file: what the host's
+/// kernel keeps of each is some 200 bytes.
+const MAX_RANGES: usize = 4096;
+
 /// Descriptors of the owners of locks.
 pub(super) struct Locks {
     /// Most owners at a time, give or take the calls that are under way.
     limit: usize,
     owners: Mutex<HashMap<(Node, Owner), Own>>,
+    /// What is waited for. Taken before `owners`.
+    waits: Mutex<Vec<Wait>>,
+}
+
+/// An owner that waits.
+#[derive(Clone, Copy, PartialEq)]
+struct Wait {
+    node: Node,
+    owner: Owner,
+    lock: Lock,
 }
 
 /// What an owner has on the host.
@@ -38,6 +59,7 @@ struct Own {
     handle: Handle,
     /// The process in the guest that took it.
     pid: u32,
+    held: Ranges,
 }
 
 impl Locks {
@@ -45,6 +67,7 @@ impl Locks {
         Locks {
             limit,
             owners: Mutex::default(),
+            waits: Mutex::default(),
         }
     }
 
@@ -76,6 +99,65 @@ impl Locks {
             told.is_ok() && i32::from(asked.l_type) == libc::F_UNLCK
         });
         holder.map_or(0, |(_, own)| own.pid)
+    }
+
+    /// Notes that `owner` has `lock` now, or nothing there any more.
+    fn note(&self, node: Node, owner: Owner, lock: Lock) {
+        if let Some(own) = self.owners().get_mut(&(node, owner)) {
+            own.held.set(lock);
+        }
+    }
+
+    /// `ENOLCK` when the owner has too much to have `lock` beside it.
+    fn room(&self, node: Node, owner: Owner) -> Result<(), Errno> {
+        match self.owners().get(&(node, owner)) {
+            Some(own) if own.held.len() >= MAX_RANGES => Err(Errno::NOLCK),
+            _ => Ok(()),
+        }
+    }
+
+    /// `wait` begins, unless nobody could end it: `EDEADLK` when the owner would
+    /// wait for one that waits for it, perhaps over others.
+    fn begin(&self, wait: Wait) -> Result<(), Errno> {
+        let mut waits = self.waits();
+        let owners = self.owners();
+        let mut seen = vec![wait];
+        let mut at = 0;
+        while let Some(waits_for) = seen.get(at).copied() {
+            at += 1;
+            let in_the_way = owners.iter().filter(|((node, owner), own)| {
+                (*node, *owner) != (waits_for.node, waits_for.owner)
+                    && *node == waits_for.node
+                    && own.held.conflict(waits_for.lock)
+            });
+            for ((_, holder), _) in in_the_way {
+                if *holder == wait.owner {
+                    return Err(Errno::DEADLK);
+                }
+                let next = waits.iter().filter(|next| next.owner == *holder);
+                let new: Vec<Wait> = next.filter(|next| !seen.contains(next)).copied().collect();
+                seen.extend(new);
+            }
+        }
+        waits.push(wait);
+        Ok(())
+    }
+
+    fn end(&self, wait: Wait) {
+        let mut waits = self.waits();
+        if let Some(at) = waits.iter().position(|one| *one == wait) {
+            waits.swap_remove(at);
+        }
+    }
+
+    fn waits(&self) -> MutexGuard<'_, Vec<Wait>> {
+        self.waits.lock().expect("no holder of this lock panics")
+    }
+
+    /// How many calls wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waits().len()
     }
 
     fn owners(&self) -> MutexGuard<'_, HashMap<(Node, Owner), Own>> {
@@ -136,14 +218,21 @@ pub(super) fn set(
         None if lock.kind == LockKind::Unlock => return Ok(()),
         None => open_for(fs, (node, handle), owner, lock.pid)?,
     };
-    control(
-        own.as_fd(),
-        if wait {
-            FcntlArg::F_OFD_SETLKW(&wanted)
-        } else {
-            FcntlArg::F_OFD_SETLK(&wanted)
-        },
-    )
+    let everything = lock.kind == LockKind::Unlock && lock.start == 0 && lock.end == OFFSET_MAX;
+    if !everything {
+        fs.locks.room(node, owner)?;
+    }
+    if wait {
+        let wait = Wait { node, owner, lock };
+        fs.locks.begin(wait)?;
+        let outcome = control(own.as_fd(), FcntlArg::F_OFD_SETLKW(&wanted));
+        fs.locks.end(wait);
+        outcome?;
+    } else {
+        control(own.as_fd(), FcntlArg::F_OFD_SETLK(&wanted))?;
+    }
+    fs.locks.note(node, owner, lock);
+    Ok(())
 }
 
 /// Gives the locks of `owner` back.
@@ -211,6 +300,7 @@ fn open_for(
                     fd: Arc::new(fd),
                     handle,
                     pid,
+                    held: Ranges::default(),
                 });
                 return Ok(Arc::clone(&own.fd));
             }

@@ -218,7 +218,9 @@ mod tests {
         ])
         .to_string();
         assert!(
-            text.contains("| stat a file (µs) | 20 (10 to 40) | 60 (60 to 60) |  |  |  | 3.00 |  |")
+            text.contains(
+                "| stat a file (µs) | 20 (10 to 40) | 60 (60 to 60) |  |  |  | 3.00 |  |"
+            )
         );
         assert!(text.contains("| 48 (24 to 95) | 16 (16 to 16) |"), "{text}");
     }

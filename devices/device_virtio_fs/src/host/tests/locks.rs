@@ -181,6 +181,58 @@ fn ranges_that_are_none_are_refused() {
 }
 
 #[test]
+fn owner_that_would_wait_for_itself_over_others_is_told() {
+    let share = Share::new(MAPPED);
+    let (node, handle) = share.file(c"f");
+    let (other, other_handle) = share.file(c"g");
+    let place = |at: u64| match at {
+        // The circle goes over two files.
+        0 | 1 => (node, handle),
+        _ => (other, other_handle),
+    };
+    let set = |owner, at, kind, wait| {
+        let (node, handle) = place(at);
+        share.setlk(node, handle, Owner(owner), lock(kind, at, at), wait)
+    };
+    for owner in 0..3 {
+        set(owner, owner, LockKind::Write, false).unwrap();
+    }
+    thread::scope(|scope| {
+        let waits = [(0, 1), (1, 2)].map(|(owner, at)| {
+            let waiter = scope.spawn(move || set(owner, at, LockKind::Write, true));
+            while share.locks.waiting() <= owner as usize {
+                thread::yield_now();
+            }
+            waiter
+        });
+        assert_eq!(set(2, 0, LockKind::Read, true), Err(Errno::DEADLK));
+        // Nobody is in the circle when one gives way.
+        set(2, 2, LockKind::Unlock, false).unwrap();
+        let [first, second] = waits;
+        second.join().unwrap().unwrap();
+        set(1, 1, LockKind::Unlock, false).unwrap();
+        first.join().unwrap().unwrap();
+    });
+    assert_eq!(share.locks.waiting(), 0);
+}
+
+#[test]
+fn an_owner_has_only_so_many_locks_in_a_file() {
+    let share = Share::new(MAPPED);
+    let (node, handle) = share.file(c"f");
+    let set = |at| {
+        let lock = lock(LockKind::Write, at, at);
+        share.setlk(node, handle, Owner(1), lock, false)
+    };
+    let most = (0..).step_by(2).take_while(|at| set(*at).is_ok()).count();
+    assert_eq!(most, 4096);
+    assert_eq!(set(1 << 20), Err(Errno::NOLCK));
+    let all = lock(LockKind::Unlock, 0, END);
+    share.setlk(node, handle, Owner(1), all, false).unwrap();
+    set(1 << 20).unwrap();
+}
+
+#[test]
 fn owners_beyond_the_limit_get_no_lock() {
     let share = Share::with(&HostFsOptions {
         ownership: MAPPED,
