@@ -38,11 +38,6 @@ const ALWAYS: Known = Known {
 
 const KNOWN: &[Known] = &[
     Known {
-        reason: "to the host the owners of locks are open files, among which it sees no deadlock",
-        cases: &["locks: EDEADLK for two who wait for each other"],
-        ..ALWAYS
-    },
-    Known {
         reason: "Linux sends no INTERRUPT over virtio: a wait ends with the lock or the device",
         cases: &["locks: a wait for flock ends by a signal"],
         ..ALWAYS

@@ -13,7 +13,9 @@ const TIMEOUT: &str = "40m";
 const USER: u32 = 1000;
 
 /// What stress-ng does to files. Left out is what is about sockets, devices,
-/// or the file system's own calls (`ioctl` of quotas, encryption and the like).
+/// or the file system's own calls (`ioctl` of quotas, encryption and the like);
+/// and `lockf`, whose parents hold a lock while they kill and await a child that
+/// waits for it: Linux cannot kill that one, as it sends no interrupt over virtio.
 const STRESSORS: &[&str] = &[
     "access",
     "chdir",
@@ -37,7 +39,6 @@ const STRESSORS: &[&str] = &[
     "iomix",
     "link",
     "locka",
-    "lockf",
     "lockofd",
     "mknod",
     "mmap",
