@@ -108,10 +108,18 @@ impl Locks {
         }
     }
 
-    /// `ENOLCK` when the owner has too much to have `lock` beside it.
-    fn room(&self, node: Node, owner: Owner) -> Result<(), Errno> {
+    /// `ENOLCK` when the owner has so much that `lock` may not make it more. To
+    /// give back a part of a range makes two of it.
+    fn room(&self, node: Node, owner: Owner, lock: Lock) -> Result<(), Errno> {
         match self.owners().get(&(node, owner)) {
-            Some(own) if own.held.len() >= MAX_RANGES => Err(Errno::NOLCK),
+            Some(Own { held, .. }) if held.len() >= MAX_RANGES => {
+                let mut then = held.clone();
+                then.set(lock);
+                if then.len() > held.len() {
+                    return Err(Errno::NOLCK);
+                }
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -218,10 +226,7 @@ pub(super) fn set(
         None if lock.kind == LockKind::Unlock => return Ok(()),
         None => open_for(fs, (node, handle), owner, lock.pid)?,
     };
-    let everything = lock.kind == LockKind::Unlock && lock.start == 0 && lock.end == OFFSET_MAX;
-    if !everything {
-        fs.locks.room(node, owner)?;
-    }
+    fs.locks.room(node, owner, lock)?;
     if wait {
         let wait = Wait { node, owner, lock };
         fs.locks.begin(wait)?;

@@ -4,7 +4,7 @@
 use crate::fs::{Lock, LockKind};
 
 /// Ranges without overlap, in no order. None is an unlocked one.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Ranges(Vec<Lock>);
 
 impl Ranges {
