@@ -307,11 +307,9 @@ impl Instance {
         on: On,
         body: impl FnOnce(*mut abi::Device) -> i32,
     ) -> Result<(), DeviceFailure> {
-        match self.call(callback, on, body)? {
-            Ok(0) => Ok(()),
-            Ok(value) => Err(self.fail(callback, garbage(value, "0 or a negative errno"))),
-            Err(kind) => Err(self.fail(callback, kind)),
-        }
+        // After a failure that has ended it already, that one stays.
+        self.ask(callback, on, body)
+            .map_err(|failure| self.fail(callback, failure.kind))
     }
 
     /// As [`Instance::call`] for a function whose only sound answer is 0 and whose
