@@ -48,6 +48,9 @@ pub enum Command {
     /// Make, list and remove volumes that have a name
     #[command(subcommand)]
     Volume(VolumeCommand),
+    /// List plugins and show what they are
+    #[command(subcommand)]
+    Plugin(PluginCommand),
     /// Copy files between this host and a running VM or a volume
     Cp(CopyArgs),
     /// List the VMs that run
@@ -265,6 +268,27 @@ pub enum VolumeCommand {
     },
 }
 
+/// `shem plugin`.
+#[derive(Debug, Subcommand)]
+#[command(after_help = help::PLUGIN)]
+pub enum PluginCommand {
+    /// List the plugins that are found by name
+    Ls {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a plugin is, needs and offers
+    Info {
+        /// Its name, or a path with a / in it
+        #[arg(value_name = "NAME|PATH", value_hint = ValueHint::FilePath)]
+        plugin: String,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// `shem cp`.
 #[derive(Debug, Args)]
 #[command(after_help = help::CP)]
@@ -401,7 +425,13 @@ mod tests {
 
     #[test]
     fn help_of_each_command_has_examples_that_parse() {
-        for text in [help::SHEM, help::RUN, help::VOLUME, help::DOCTOR] {
+        for text in [
+            help::SHEM,
+            help::RUN,
+            help::VOLUME,
+            help::PLUGIN,
+            help::DOCTOR,
+        ] {
             let examples = text.lines().filter_map(|line| line.strip_prefix("  shem "));
             let mut count = 0;
             for example in examples {

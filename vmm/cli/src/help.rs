@@ -73,6 +73,16 @@ Examples:
 `shem run -v NAME:PATH` makes a folder of that name where there is none. Volumes
 lie in the store: $SHEM_STORE, else ~/.local/share/shem.";
 
+/// Below the help of `shem plugin`.
+pub const PLUGIN: &str = "\
+Examples:
+  shem plugin ls                               those in the folders below
+  shem plugin info ./libshem_hello.so          one of a file, loaded from there
+
+Plugin NAME is libshem_NAME.so (with _ for -) in a folder of $SHEM_PLUGIN_PATH,
+/usr/local/lib/shem/plugins or /usr/lib/shem/plugins. To be shown it is loaded,
+which runs its initialisers and nothing else of it.";
+
 /// Below the help of `shem cp`.
 pub const CP: &str = "\
 Examples:

@@ -2,8 +2,8 @@
 //! and shows images, and says what a machine lacks.
 //!
 //! Parsing is pure ([`args`], [`values`], [`mounts`], [`environment`], [`argv`]);
-//! what has effects is in [`run`], [`image`], [`volume`], [`copy`], [`running`] and
-//! [`doctor`].
+//! what has effects is in [`run`], [`image`], [`volume`], [`plugin`], [`copy`],
+//! [`running`] and [`doctor`].
 
 mod args;
 mod argv;
@@ -16,6 +16,7 @@ mod image;
 mod logging;
 mod mounts;
 mod output;
+mod plugin;
 mod run;
 mod running;
 mod signals;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
         Command::Volume(command) => volume::run(command),
+        Command::Plugin(command) => plugin::run(command),
         Command::Cp(args) => copy::run(&args),
         Command::Ps(args) => running::ps(&args),
         Command::Doctor(args) => doctor::run(&args),
