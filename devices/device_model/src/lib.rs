@@ -17,6 +17,7 @@ pub mod guest_io;
 mod interruptible;
 mod memory;
 pub mod net;
+mod options;
 mod streams;
 mod threads;
 mod virtio;
@@ -26,6 +27,7 @@ pub use events::{EventHandle, Registration, Subscriber};
 pub use factory::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
 pub use interruptible::Interruptible;
 pub use memory::{GuestMemory, Keeper};
+pub use options::read_options;
 pub use streams::{Ask, Incoming, StreamBackend, StreamHost, stream_port};
 pub use threads::{FileAccess, ThreadKind, Threads};
 pub use virtio::{

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail, ensure};
-use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, read_options};
 use serde::Deserialize;
 
 use crate::device::BlockDevice;
@@ -59,7 +59,7 @@ impl DeviceFactory for Factory {
     }
 
     fn create(&self, spec: DeviceSpec, env: &DeviceEnv) -> anyhow::Result<NewDevice> {
-        let options: Options = serde_json::from_value(spec.options).context("options")?;
+        let options: Options = read_options(spec.options)?;
         let serial = match &options.serial {
             Some(serial) => self::serial(serial)?,
             None => default_serial(&spec.id),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, read_options};
 use serde::Deserialize;
 
 use crate::cache::Cache;
@@ -51,7 +51,7 @@ impl DeviceFactory for Factory {
     }
 
     fn create(&self, spec: DeviceSpec, env: &DeviceEnv) -> anyhow::Result<NewDevice> {
-        let options: Options = serde_json::from_value(spec.options).context("options")?;
+        let options: Options = read_options(spec.options)?;
         let tag = Tag::new(options.tag.as_str())?;
         let cache = match &options.cache {
             Some(text) => text.parse()?,

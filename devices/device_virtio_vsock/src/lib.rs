@@ -39,7 +39,7 @@ mod tests;
 use std::path::PathBuf;
 
 use anyhow::Context;
-use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, StreamBackend};
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, StreamBackend, read_options};
 use serde::Deserialize;
 
 pub use crate::device::Vsock;
@@ -74,12 +74,7 @@ impl DeviceFactory for Factory {
     }
 
     fn create(&self, spec: DeviceSpec, _env: &DeviceEnv) -> anyhow::Result<NewDevice> {
-        let options = if spec.options.is_null() {
-            serde_json::Value::Object(serde_json::Map::new())
-        } else {
-            spec.options
-        };
-        let options: Options = serde_json::from_value(options).context("options")?;
+        let options: Options = read_options(spec.options)?;
         anyhow::ensure!(
             (MIN_CID..u32::MAX).contains(&options.cid),
             "option cid is {}, must be from {MIN_CID} to {}",

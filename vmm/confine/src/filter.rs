@@ -46,26 +46,34 @@ pub(crate) struct Refuse {
     pub(crate) when_logging: bool,
 }
 
-/// Loads the filter of `table` for the calling thread.
-pub(crate) fn load(mode: SeccompMode, table: Table) -> Result<(), ConfineError> {
+/// Loads the filter of `table` for the calling thread, with the calls `also` allowed
+/// beside it, whatever their arguments.
+pub(crate) fn load(mode: SeccompMode, table: Table, also: &[i64]) -> Result<(), ConfineError> {
     let mismatch = match mode {
         SeccompMode::Off => return Ok(()),
         SeccompMode::Log => SeccompAction::Log,
         SeccompMode::Kill => SeccompAction::Trap,
     };
-    let program = compile(table, mismatch).map_err(ConfineError::CompileFilter)?;
+    let program = compile(table, also, mismatch).map_err(ConfineError::CompileFilter)?;
     seccompiler::apply_filter(&program).map_err(ConfineError::LoadFilter)
 }
 
-fn compile(table: Table, mismatch: SeccompAction) -> Result<BpfProgram, BackendError> {
+fn compile(
+    table: Table,
+    also: &[i64],
+    mismatch: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
     let logging = mismatch == SeccompAction::Log;
     let refused = table
         .refused
         .iter()
-        .filter(|refuse| refuse.when_logging || !logging);
+        .filter(|refuse| refuse.when_logging || !logging)
+        .filter(|refuse| !also.contains(&refuse.call));
     let mut program = refusals(refused);
+    let mut rules = rules(table.allowed)?;
+    rules.extend(also.iter().map(|call| (*call, Vec::new())));
     let filter = SeccompFilter::new(
-        rules(table.allowed)?,
+        rules,
         mismatch,
         SeccompAction::Allow,
         TargetArch::x86_64,

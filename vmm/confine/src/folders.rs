@@ -9,10 +9,10 @@
 use device_model::FileAccess;
 use landlock::{
     ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetStatus,
+    RulesetCreated, RulesetStatus, path_beneath_rules,
 };
 
-use crate::ConfineError;
+use crate::{ConfineError, PluginPath};
 
 /// What is handled, and so denied where no rule allows it: everything up to
 /// Linux 6.10's. Later rights are about devices and sockets, which the threads
@@ -43,6 +43,35 @@ pub(crate) fn enter(access: &FileAccess) -> Result<Enforcement, ConfineError> {
         let rule = PathBeneath::new(folder, rights(access.read_only));
         rules = rules.add_rule(rule).map_err(ConfineError::Landlock)?;
     }
+    restrict(rules)
+}
+
+/// Confines the calling thread, and those that it starts later, to what plugins
+/// declared that they open. A path that is not there allows nothing.
+pub(crate) fn enter_paths(paths: &[PluginPath]) -> Result<Enforcement, ConfineError> {
+    let mut rules = Ruleset::default()
+        .handle_access(AccessFs::from_all(HANDLED))
+        .and_then(Ruleset::create)
+        .map_err(ConfineError::Landlock)?;
+    for path in paths {
+        let mut rights = BitFlags::empty();
+        if path.read {
+            rights |= AccessFs::from_read(HANDLED) & !AccessFs::Execute;
+        }
+        if path.write {
+            rights |= AccessFs::from_write(HANDLED);
+        }
+        if path.execute {
+            rights |= AccessFs::Execute;
+        }
+        rules = rules
+            .add_rules(path_beneath_rules([&path.path], rights))
+            .map_err(ConfineError::Landlock)?;
+    }
+    restrict(rules)
+}
+
+fn restrict(rules: RulesetCreated) -> Result<Enforcement, ConfineError> {
     let status = rules.restrict_self().map_err(ConfineError::Landlock)?;
     Ok(match status.ruleset {
         RulesetStatus::FullyEnforced => Enforcement::Full,

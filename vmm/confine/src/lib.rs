@@ -15,6 +15,7 @@
 mod capabilities;
 mod filter;
 mod folders;
+mod plugins;
 mod syscalls;
 mod tables;
 mod violation;
@@ -26,6 +27,7 @@ use std::str::FromStr;
 use device_model::ThreadKind;
 
 pub use folders::Enforcement;
+pub use plugins::{PluginNeeds, PluginPath};
 pub use violation::{VIOLATION_STATUS, report_violations};
 
 /// What happens when a thread makes a system call that its filter does not allow.
@@ -87,9 +89,33 @@ pub enum ConfineError {
     /// The kernel refused the BPF program.
     #[error("load the seccomp filter (the kernel needs CONFIG_SECCOMP_FILTER)")]
     LoadFilter(#[source] seccompiler::Error),
+    /// A plugin asks for a call that nobody knows.
+    #[error("there is no system call {0:?} on x86_64")]
+    UnknownCall(String),
+    /// A plugin asks for a call that would undo the confinement.
+    #[error("the system call {0} is never allowed while a guest runs: do it when the device is made")]
+    NeverAllowed(String),
     /// The kernel refused the rules about folders, though it has Landlock.
     #[error("restrict the thread to its folders")]
     Landlock(#[source] landlock::RulesetError),
+}
+
+/// How threads are to be held, the same for all of one VM.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// What a violation does.
+    pub mode: SeccompMode,
+    /// What the event loop and the vCPUs may do for plugins, and so must who
+    /// starts them.
+    pub plugins: PluginNeeds,
+}
+
+impl From<SeccompMode> for Policy {
+    /// Without plugins.
+    fn from(mode: SeccompMode) -> Self {
+        let plugins = PluginNeeds::default();
+        Policy { mode, plugins }
+    }
 }
 
 /// Confines the calling thread, and so those that it starts later, to what a
@@ -99,10 +125,10 @@ pub enum ConfineError {
 /// Of the capabilities only those remain, until [`drop_capabilities`], by which
 /// root opens files of others; where `as_users`, also those by which the threads
 /// of shared folders will act as other users.
-pub fn enter_process(mode: SeccompMode, as_users: bool) -> Result<(), ConfineError> {
+pub fn enter_process(policy: &Policy, as_users: bool) -> Result<(), ConfineError> {
     no_new_privs()?;
     capabilities::keep_files(as_users)?;
-    filter::load(mode, tables::START_UP)
+    filter::load(policy.mode, tables::START_UP, policy.plugins.calls())
 }
 
 /// Drops every capability of the calling thread and of those that it starts
@@ -117,29 +143,34 @@ pub fn drop_capabilities() -> Result<(), ConfineError> {
 ///
 /// Tells how much of the rule about its folder the kernel holds: all of none,
 /// for threads that open nothing.
-pub fn enter_thread(mode: SeccompMode, kind: &ThreadKind) -> io::Result<Enforcement> {
-    enter(mode, kind).map_err(io::Error::other)
+pub fn enter_thread(policy: &Policy, kind: &ThreadKind) -> io::Result<Enforcement> {
+    enter(policy, kind).map_err(io::Error::other)
 }
 
-fn enter(mode: SeccompMode, kind: &ThreadKind) -> Result<Enforcement, ConfineError> {
+fn enter(policy: &Policy, kind: &ThreadKind) -> Result<Enforcement, ConfineError> {
     no_new_privs()?;
+    let plugins = &policy.plugins;
     let enforcement = match kind {
         ThreadKind::FileServer(access) => {
             capabilities::keep_files(access.as_users)?;
             folders::enter(access)?
+        }
+        ThreadKind::Vcpu | ThreadKind::EventLoop if plugins.opens_files() => {
+            capabilities::drop_all()?;
+            folders::enter_paths(plugins.paths())?
         }
         ThreadKind::Vcpu | ThreadKind::EventLoop | ThreadKind::BlockIo => {
             capabilities::drop_all()?;
             Enforcement::Full
         }
     };
-    let table = match kind {
-        ThreadKind::Vcpu => tables::VCPU,
-        ThreadKind::EventLoop => tables::EVENT_LOOP,
-        ThreadKind::BlockIo => tables::BLOCK_IO,
-        ThreadKind::FileServer(_) => tables::FILE_SERVER,
+    let (table, also) = match kind {
+        ThreadKind::Vcpu => (tables::VCPU, plugins.calls()),
+        ThreadKind::EventLoop => (tables::EVENT_LOOP, plugins.calls()),
+        ThreadKind::BlockIo => (tables::BLOCK_IO, &[][..]),
+        ThreadKind::FileServer(_) => (tables::FILE_SERVER, &[][..]),
     };
-    filter::load(mode, table)?;
+    filter::load(policy.mode, table, also)?;
     Ok(enforcement)
 }
 

@@ -1,4 +1,5 @@
-//! Names of the system calls of x86_64, for the report of a violation.
+//! Names of the system calls of x86_64, for the report of a violation and for
+//! what plugins declare.
 
 /// Pairs of number and constant's name.
 macro_rules! numbered {
@@ -76,6 +77,14 @@ pub(crate) fn name(number: i64) -> Option<&'static str> {
         .and_then(|(_, name)| name.strip_prefix("SYS_"))
 }
 
+/// The number of the system call `name`.
+pub(crate) fn number(name: &str) -> Option<i64> {
+    NAMES
+        .iter()
+        .find(|(_, known)| known.strip_prefix("SYS_") == Some(name))
+        .map(|(number, _)| *number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,5 +95,6 @@ mod tests {
         assert_eq!(name(41), Some("socket"));
         assert_eq!(name(435), Some("clone3"));
         assert_eq!(name(100_000), None);
+        assert_eq!((number("socket"), number("sock")), (Some(41), None));
     }
 }

@@ -6,7 +6,7 @@
 mod own_process;
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
@@ -14,7 +14,10 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
-use confine::{SeccompMode, VIOLATION_STATUS, drop_capabilities, enter_process, enter_thread};
+use confine::{
+    Enforcement, PluginPath, Policy, SeccompMode, VIOLATION_STATUS, drop_capabilities,
+    enter_process, enter_thread,
+};
 use device_model::{FileAccess, Interruptible, ThreadKind, Threads};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 use own_process::{assert_done, in_own_process};
@@ -33,7 +36,7 @@ fn confined(mode: SeccompMode, kind: ThreadKind, body: impl FnOnce() + Send + 's
         ThreadKind::BlockIo => "blk0-q0",
         ThreadKind::FileServer(_) => "fs0-q0",
     };
-    let threads = Threads::new(move |kind| enter_thread(mode, kind).map(drop));
+    let threads = Threads::new(move |kind| enter_thread(&mode.into(), kind).map(drop));
     let handle = threads.spawn(name.to_owned(), kind, body).unwrap();
     handle.join().expect("the confined thread does not panic");
 }
@@ -111,7 +114,7 @@ fn starting_a_program_ends_the_process_from_start_up_on() {
         "starting_a_program_ends_the_process_from_start_up_on",
         || {
             report_violations();
-            enter_process(SeccompMode::Kill, false).unwrap();
+            enter_process(&SeccompMode::Kill.into(), false).unwrap();
             let _ = Command::new("/bin/true").status();
         },
     );
@@ -137,13 +140,61 @@ fn violation_without_a_reporter_ends_the_process_by_sigsys() {
 fn log_mode_lets_the_call_pass() {
     let output = in_own_process("log_mode_lets_the_call_pass", || {
         report_violations();
-        enter_process(SeccompMode::Log, false).unwrap();
+        enter_process(&SeccompMode::Log.into(), false).unwrap();
         confined(SeccompMode::Log, ThreadKind::Vcpu, || {
             UdpSocket::bind("127.0.0.1:0").unwrap();
             File::open("/dev/null").unwrap();
         });
     });
     assert_done(&output);
+}
+
+#[test]
+fn plugin_makes_the_calls_and_opens_the_places_that_it_declared() {
+    let name = "plugin_makes_the_calls_and_opens_the_places_that_it_declared";
+    let output = in_own_process(name, || {
+        report_violations();
+        let mut policy = Policy::from(SeccompMode::Kill);
+        for call in ["socket", "bind", "openat"] {
+            policy.plugins.add_call(call).unwrap();
+        }
+        policy.plugins.add_path(PluginPath {
+            path: "/dev/null".into(),
+            read: true,
+            write: false,
+            execute: false,
+        });
+        enter_process(&policy, false).unwrap();
+        let threads = Threads::new(move |kind| {
+            let enforcement = enter_thread(&policy, kind)?;
+            if enforcement == Enforcement::None {
+                return Err(io::Error::other("this test needs Landlock"));
+            }
+            Ok(())
+        });
+        let body = || {
+            UdpSocket::bind("127.0.0.1:0").unwrap();
+            File::open("/dev/null").unwrap();
+            for path in ["/dev/zero", "/etc/hostname"] {
+                let error = File::open(path).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{path}");
+            }
+        };
+        for kind in [ThreadKind::EventLoop, ThreadKind::Vcpu] {
+            let thread = threads.spawn("plugin".into(), kind, body).unwrap();
+            thread.join().expect("the confined thread does not panic");
+        }
+        // Others still must not.
+        let other = threads.spawn("blk".into(), ThreadKind::BlockIo, || {
+            let _ = UdpSocket::bind("127.0.0.1:0");
+        });
+        let _ = other.unwrap().join();
+    });
+    assert_violation(
+        &output,
+        "shem: seccomp: thread \"blk\" made system call 41 (socket), which its filter does not \
+         allow; run with --seccomp log to go on, and report this",
+    );
 }
 
 #[test]
@@ -165,7 +216,7 @@ fn event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io() {
         "event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io",
         || {
             report_violations();
-            enter_process(SeccompMode::Kill, false).unwrap();
+            enter_process(&SeccompMode::Kill.into(), false).unwrap();
             // A file without a name, which goes with the process.
             let disk =
                 nix::sys::memfd::memfd_create(c"disk", nix::sys::memfd::MFdFlags::MFD_CLOEXEC);
@@ -197,7 +248,7 @@ fn event_loop_starts_vcpus_which_start_block_threads_which_do_disk_io() {
 fn event_loop_serves_streams_under_its_filter() {
     let output = in_own_process("event_loop_serves_streams_under_its_filter", || {
         report_violations();
-        enter_process(SeccompMode::Kill, false).unwrap();
+        enter_process(&SeccompMode::Kill.into(), false).unwrap();
         let (mut ours, mut theirs) = UnixStream::pair().unwrap();
         confined(SeccompMode::Kill, ThreadKind::EventLoop, move || {
             use_the_runtime();
@@ -222,13 +273,13 @@ fn file_server_waits_for_a_lock_until_another_file_server_ends_that() {
             let held = nix::sys::memfd::memfd_create(c"", nix::sys::memfd::MFdFlags::empty());
             let held = File::from(held.unwrap());
             let other = File::open(format!("/proc/self/fd/{}", held.as_raw_fd())).unwrap();
-            enter_process(SeccompMode::Kill, false).unwrap();
+            enter_process(&SeccompMode::Kill.into(), false).unwrap();
             let kind = ThreadKind::FileServer(FileAccess::default());
             confined(SeccompMode::Kill, kind.clone(), move || {
                 held.lock().unwrap();
                 let wait = Interruptible::default();
                 let (inside, entered) = std::sync::mpsc::channel();
-                let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind).map(drop));
+                let threads = Threads::new(|kind| enter_thread(&SeccompMode::Kill.into(), kind).map(drop));
                 let waiter = threads.spawn("fs-lock0".to_owned(), kind, {
                     let wait = wait.clone();
                     move || {
@@ -258,8 +309,8 @@ fn panic_with_a_backtrace_on_a_confined_thread_is_only_a_panic() {
             std::panic::set_hook(Box::new(|info| {
                 eprintln!("{info}\n{}", std::backtrace::Backtrace::force_capture());
             }));
-            enter_process(SeccompMode::Kill, false).unwrap();
-            let threads = Threads::new(|kind| enter_thread(SeccompMode::Kill, kind).map(drop));
+            enter_process(&SeccompMode::Kill.into(), false).unwrap();
+            let threads = Threads::new(|kind| enter_thread(&SeccompMode::Kill.into(), kind).map(drop));
             for kind in [
                 ThreadKind::Vcpu,
                 ThreadKind::EventLoop,
@@ -329,7 +380,7 @@ fn process_keeps_only_file_access_until_everything_is_open() {
         "process_keeps_only_file_access_until_everything_is_open",
         || {
             let effective = u64::from_str_radix(&status("CapEff"), 16).unwrap();
-            enter_process(SeccompMode::Kill, false).unwrap();
+            enter_process(&SeccompMode::Kill.into(), false).unwrap();
             // CAP_DAC_OVERRIDE is bit 1, CAP_DAC_READ_SEARCH bit 2.
             let kept = format!("{:016x}", effective & 0b110);
             assert_eq!(status("CapEff"), kept);

@@ -53,7 +53,7 @@ fn share(folder: &TempDir, ownership: Ownership, read_only: bool) -> HostFs {
 /// Whether the kernel has enough of Landlock for the case to mean anything.
 fn confine_to(fs: &HostFs, mode: SeccompMode) -> bool {
     let kind = ThreadKind::FileServer(fs.access());
-    enter_thread(mode, &kind).unwrap() == Enforcement::Full
+    enter_thread(&mode.into(), &kind).unwrap() == Enforcement::Full
 }
 
 fn name(text: &CStr) -> Name<'_> {
@@ -180,7 +180,7 @@ fn every_operation_works_under_the_filter_and_within_the_folder() {
         || {
             let folder = folders();
             confine::report_violations(|| {}).unwrap();
-            enter_process(SeccompMode::Kill, false).unwrap();
+            enter_process(&SeccompMode::Kill.into(), false).unwrap();
             let fs = share(&folder, Ownership::Mapped { default: (0, 0) }, false);
             confine_to(&fs, SeccompMode::Kill);
             let by = Caller {
@@ -203,7 +203,7 @@ fn files_of_other_users_are_made_within_the_folder() {
     let output = in_own_process("files_of_other_users_are_made_within_the_folder", || {
         let folder = folders();
         confine::report_violations(|| {}).unwrap();
-        enter_process(SeccompMode::Kill, true).unwrap();
+        enter_process(&SeccompMode::Kill.into(), true).unwrap();
         let fs = share(&folder, Ownership::AsIs, false);
         confine_to(&fs, SeccompMode::Kill);
         let by = Caller {
