@@ -138,13 +138,20 @@ mod tests {
 
     #[test]
     fn text_becomes_what_the_driver_wants_and_stays_text_where_it_wants_that() {
-        let typed = json!({ "serial": "12", "read_only": true, "size": 34, "limit": { "rate": 5 } });
+        let typed =
+            json!({ "serial": "12", "read_only": true, "size": 34, "limit": { "rate": 5 } });
         let text =
             json!({ "serial": "12", "read_only": "true", "size": "34", "limit": { "rate": "5" } });
         let read_typed = read(typed).unwrap();
         assert_eq!(read(text).unwrap(), read_typed);
-        assert_eq!((read_typed.serial.as_str(), read_typed.size), ("12", Some(34)));
-        assert_eq!(read(json!({ "serial": "x", "size": null })).unwrap().size, None);
+        assert_eq!(
+            (read_typed.serial.as_str(), read_typed.size),
+            ("12", Some(34))
+        );
+        assert_eq!(
+            read(json!({ "serial": "x", "size": null })).unwrap().size,
+            None
+        );
     }
 
     #[test]
@@ -152,12 +159,18 @@ mod tests {
         for (options, word) in [
             (json!({ "serial": "x", "size": "lots" }), "\"lots\""),
             (json!({ "serial": "x", "read_only": "yes" }), "\"yes\""),
-            (json!({ "serial": "x", "sice": 5 }), "unknown field `sice`, expected one of"),
+            (
+                json!({ "serial": "x", "sice": 5 }),
+                "unknown field `sice`, expected one of",
+            ),
             (json!({ "serial": 5 }), "integer `5`, expected a string"),
             (Value::Null, "missing field `serial`"),
         ] {
             let error = read(options).unwrap_err();
-            assert!(error.starts_with("options: ") && error.contains(word), "{error}");
+            assert!(
+                error.starts_with("options: ") && error.contains(word),
+                "{error}"
+            );
         }
     }
 }

@@ -100,20 +100,33 @@ impl Schema {
         fits(&self.0, config, "")
     }
 
-    /// `text` as the value of property `key`: JSON where the schema does not want
-    /// a string there, and text otherwise.
-    pub fn value(&self, key: &str, text: &str) -> Value {
-        let wanted = &self.0["properties"][key]["type"];
-        let string = |name: &Value| name == "string";
-        let is_string = string(wanted)
-            || wanted
-                .as_array()
-                .is_some_and(|names| names.iter().any(string));
-        if is_string || wanted.is_null() {
-            return Value::from(text);
+    /// The `texts` given for property `key` as its value: JSON where the schema does
+    /// not want a string, and a list where it wants one or more than one was given.
+    pub fn value(&self, key: &str, texts: &[String]) -> Value {
+        let schema = &self.0["properties"][key];
+        match texts {
+            [text] if !wants(schema, "array") => typed(schema, text),
+            texts => texts
+                .iter()
+                .map(|text| typed(&schema["items"], text))
+                .collect(),
         }
-        serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
     }
+}
+
+fn wants(schema: &Value, name: &str) -> bool {
+    match &schema["type"] {
+        Value::Array(names) => names.iter().any(|known| known == name),
+        known => known == name,
+    }
+}
+
+/// `text` as a value of `schema`.
+fn typed(schema: &Value, text: &str) -> Value {
+    if schema["type"].is_null() || wants(schema, "string") {
+        return Value::from(text);
+    }
+    serde_json::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 
 /// Walks a schema, so that `fits` need not doubt it.

@@ -9,11 +9,9 @@ use clap_complete::Shell;
 use confine::SeccompMode;
 use gvmi::Compression;
 
+use crate::devices::{self, DeviceArg};
 use crate::mounts::{self, MountArg};
 use crate::{help, running, values};
-
-/// RAM of a VM when nothing is said.
-const DEFAULT_MEMORY: &str = "512m";
 
 /// Run commands in small, fast virtual machines.
 #[derive(Debug, Parser)]
@@ -92,14 +90,14 @@ pub struct RunArgs {
     #[arg(short, long, value_name = "PATH")]
     pub workdir: Option<OsString>,
 
-    /// Number of CPUs of the VM
-    #[arg(long, value_name = "N", default_value_t = 1,
+    /// Number of CPUs of the VM [default: 1]
+    #[arg(long, value_name = "N",
           value_parser = clap::value_parser!(u8).range(1..=i64::from(shem::MAX_VCPUS)))]
-    pub cpus: u8,
+    pub cpus: Option<u8>,
 
-    /// RAM of the VM: a number and b, k, m or g
-    #[arg(short, long, value_name = "SIZE", default_value = DEFAULT_MEMORY, value_parser = values::size)]
-    pub memory: u64,
+    /// RAM of the VM: a number and b, k, m or g [default: 512m]
+    #[arg(short, long, value_name = "SIZE", value_parser = values::size)]
+    pub memory: Option<u64>,
 
     /// Mount a folder, or a volume by its name, with ro, cache=exclusive, owner=as-is|mapped|squash
     #[arg(short, long, value_name = "HOST:GUEST[:ro][,OPTION…]", value_parser = mounts::volume)]
@@ -120,6 +118,18 @@ pub struct RunArgs {
     /// Owner in the VM of files that the host put into a folder [default: root]
     #[arg(long, value_name = "UID[:GID]", value_parser = mounts::ids)]
     pub volume_uid: Option<(u32, u32)>,
+
+    /// Load a plugin: its name, or a path with a / in it
+    #[arg(long, value_name = "NAME|PATH", value_hint = ValueHint::FilePath)]
+    pub plugin: Vec<String>,
+
+    /// Add a device, of a plugin or built in
+    #[arg(long, value_name = "DRIVER[,id=ID][,KEY=VALUE…]", value_parser = devices::device)]
+    pub device: Vec<DeviceArg>,
+
+    /// Take from this TOML file what is not said here
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
 
     /// Name of the VM while it runs, for `shem cp` and `shem ps` [default: a random one]
     #[arg(long, value_name = "NAME", value_parser = running::name)]
@@ -154,12 +164,24 @@ pub struct RunArgs {
     pub seccomp: SeccompMode,
 
     /// Image to run; with several the first is the top one, whose settings count
-    #[arg(required = true, value_name = "IMAGE", value_hint = ValueHint::FilePath)]
+    #[arg(required_unless_present = "config", value_name = "IMAGE", value_hint = ValueHint::FilePath)]
     pub images: Vec<PathBuf>,
 
     /// What to run in the image [default: the image's ENTRYPOINT and CMD]
     #[arg(last = true, value_name = "CMD", value_hint = ValueHint::CommandWithArguments)]
     pub command: Vec<OsString>,
+}
+
+impl RunArgs {
+    /// Number of CPUs.
+    pub fn cpus(&self) -> u8 {
+        self.cpus.unwrap_or(1)
+    }
+
+    /// RAM in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory.unwrap_or(shem::DEFAULT_MEMORY)
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -335,18 +357,21 @@ pub struct DoctorArgs {
     pub json: bool,
 }
 
+/// The options of `shem run LINE`.
+#[cfg(test)]
+pub(crate) fn run_args(line: &[&str]) -> Result<RunArgs, clap::Error> {
+    let line = ["shem", "run"].iter().chain(line);
+    Cli::try_parse_from(line).map(|cli| match cli.command {
+        Command::Run(args) => args,
+        other => panic!("not run: {other:?}"),
+    })
+}
+
 #[cfg(test)]
 mod tests {
+    use super::run_args as run;
     use super::*;
     use clap::CommandFactory;
-
-    fn run(line: &[&str]) -> Result<RunArgs, clap::Error> {
-        let line = ["shem", "run"].iter().chain(line);
-        Cli::try_parse_from(line).map(|cli| match cli.command {
-            Command::Run(args) => args,
-            other => panic!("not run: {other:?}"),
-        })
-    }
 
     #[test]
     fn definition_is_consistent() {
@@ -375,7 +400,7 @@ mod tests {
         .unwrap();
         assert!(args.interactive && args.tty);
         assert_eq!(args.env, ["A=1", "B"]);
-        assert_eq!((args.memory, args.cpus), (2 << 30, 4));
+        assert_eq!((args.memory(), args.cpus()), (2 << 30, 4));
         assert_eq!(args.images.len(), 2);
         assert_eq!(args.command, ["sh", "-c", "-- x"]);
     }
@@ -390,7 +415,7 @@ mod tests {
     #[test]
     fn defaults_are_one_cpu_and_512_mib_under_kill() {
         let args = run(&["image"]).unwrap();
-        assert_eq!((args.cpus, args.memory), (1, 512 << 20));
+        assert_eq!((args.cpus(), args.memory()), (1, 512 << 20));
         assert_eq!(args.seccomp, SeccompMode::Kill);
         assert!(args.command.is_empty() && args.timeout.is_none());
     }

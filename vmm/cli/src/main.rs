@@ -7,8 +7,10 @@
 
 mod args;
 mod argv;
+mod config;
 mod console;
 mod copy;
+mod devices;
 mod doctor;
 mod environment;
 mod help;

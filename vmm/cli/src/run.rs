@@ -12,19 +12,20 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use gvmi::{ContainerConfig, Image};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shem::{
-    ClientError, Command, Event, ExecError, Exit, ExitStatus, Process, STOP_GRACE, Stdin,
-    StopReport, Store, Tty, Vm, Volume, WindowSize,
+    ClientError, Command, Devices, Event, ExecError, Exit, ExitStatus, Policy, Process, STOP_GRACE,
+    Stdin, StopReport, Store, Tty, Vm, Volume, WindowSize,
 };
 
 use crate::args::RunArgs;
 use crate::argv::argv;
+use crate::config::Config;
 use crate::console::ConsoleToStderr;
 use crate::output::Output;
 use crate::running::{self, Claim, RunFolder};
 use crate::signals::{Signals, ToCommand};
 use crate::stdin::{Closed, Feeder, Sink};
 use crate::terminal::RawMode;
-use crate::{environment, help, mounts, status, terminal, values};
+use crate::{devices, environment, help, mounts, status, terminal, values};
 
 /// Signals on their way to the command; more than these are lost.
 const PENDING_SIGNALS: usize = 16;
@@ -34,7 +35,11 @@ const DEFAULT_SIZE: WindowSize = WindowSize { rows: 24, cols: 80 };
 const STOPPING: Duration = Duration::from_secs(10);
 
 /// `shem run`; `start` is when the process began.
-pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
+pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
+    let config = match &args.config.clone() {
+        Some(path) => Config::read_into(path, &mut args)?,
+        None => Config::default(),
+    };
     check(&args)?;
     confine::report_violations(terminal::restore).context("prepare for seccomp violations")?;
     raise_descriptor_limit();
@@ -43,14 +48,20 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     let volumes = mounts::volumes(&args, &store.volumes())?;
     let as_users = volumes.iter().any(Volume::acts_as_users);
     let keeps = volumes.iter().any(Volume::keeps_changes);
-    confine::enter_process(args.seccomp, as_users)?;
+    // Before this process is confined: plugins open what they ever need.
+    let devices = devices::devices(&args, &config.plugins, config.devices)?;
+    let policy = Policy {
+        mode: args.seccomp,
+        plugins: devices.needs().clone(),
+    };
+    confine::enter_process(&policy, as_users)?;
     let images = open_images(&args.images, std::env::args_os())?;
     let top = images.first().map(|image| image.contents().config.clone());
     let command = command(&args, &top.unwrap_or_default())?;
     // Before any other thread exists that signals could be delivered to.
     let signals = Signals::start(args.timeout.map(|limit| start + limit))?;
     let socket = claim.as_ref().map(Claim::socket);
-    let vm = boot(&args, &store, images, volumes, socket, start)?;
+    let vm = boot(&args, &store, images, volumes, devices, socket, start)?;
     if let (Some(claim), Some(image)) = (&claim, args.images.first()) {
         claim.publish(image)?;
         log::info!("the VM's name is {}", claim.name());
@@ -66,7 +77,7 @@ fn check(args: &RunArgs) -> Result<()> {
     if args.interactive && args.tty && !io::stdin().is_terminal() {
         bail!("-t with -i needs a terminal on standard input, which it is not; leave out -t");
     }
-    check_memory(args.memory)
+    check_memory(args.memory())
 }
 
 fn check_memory(bytes: u64) -> Result<()> {
@@ -157,6 +168,7 @@ fn boot(
     store: &Store,
     images: Vec<Image>,
     volumes: Vec<Volume>,
+    devices: Devices,
     socket: Option<PathBuf>,
     start: Instant,
 ) -> Result<Vm> {
@@ -169,8 +181,9 @@ fn boot(
     );
     let mut builder = Vm::builder(kernel, store.guest_init()?)
         .started_at(start)
-        .vcpus(args.cpus)
-        .memory(args.memory)
+        .vcpus(args.cpus())
+        .memory(args.memory())
+        .devices(devices)
         .seccomp(args.seccomp)
         .before_guest(|| confine::drop_capabilities().map_err(io::Error::other));
     for image in images {
@@ -214,7 +227,7 @@ fn attend(args: &RunArgs, vm: Vm, command: &Command, signals: &Signals, keeps: b
     let passer = Passer::start(signals, process.stdin())?;
     let ended = stream(args, process)?;
     let outcome = match ended {
-        Ended::Exit(exit) => Ok(exit_status(exit, args.memory)),
+        Ended::Exit(exit) => Ok(exit_status(exit, args.memory())),
         Ended::ReaderGone => Ok(status::signalled(libc::SIGPIPE)),
         Ended::Lost(error) => Err(stopped(&vm, error)),
     };

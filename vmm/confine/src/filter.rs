@@ -72,12 +72,7 @@ fn compile(
     let mut program = refusals(refused);
     let mut rules = rules(table.allowed)?;
     rules.extend(also.iter().map(|call| (*call, Vec::new())));
-    let filter = SeccompFilter::new(
-        rules,
-        mismatch,
-        SeccompAction::Allow,
-        TargetArch::x86_64,
-    )?;
+    let filter = SeccompFilter::new(rules, mismatch, SeccompAction::Allow, TargetArch::x86_64)?;
     let allowed: BpfProgram = filter.try_into()?;
     program.extend(allowed);
     Ok(program)

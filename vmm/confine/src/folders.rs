@@ -8,8 +8,8 @@
 
 use device_model::FileAccess;
 use landlock::{
-    ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreatedAttr,
-    RulesetCreated, RulesetStatus, path_beneath_rules,
+    ABI, Access, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr, RulesetCreated,
+    RulesetCreatedAttr, RulesetStatus, path_beneath_rules,
 };
 
 use crate::{ConfineError, PluginPath};

@@ -93,7 +93,9 @@ pub enum ConfineError {
     #[error("there is no system call {0:?} on x86_64")]
     UnknownCall(String),
     /// A plugin asks for a call that would undo the confinement.
-    #[error("the system call {0} is never allowed while a guest runs: do it when the device is made")]
+    #[error(
+        "the system call {0} is never allowed while a guest runs: do it when the device is made"
+    )]
     NeverAllowed(String),
     /// The kernel refused the rules about folders, though it has Landlock.
     #[error("restrict the thread to its folders")]

@@ -279,7 +279,8 @@ fn file_server_waits_for_a_lock_until_another_file_server_ends_that() {
                 held.lock().unwrap();
                 let wait = Interruptible::default();
                 let (inside, entered) = std::sync::mpsc::channel();
-                let threads = Threads::new(|kind| enter_thread(&SeccompMode::Kill.into(), kind).map(drop));
+                let threads =
+                    Threads::new(|kind| enter_thread(&SeccompMode::Kill.into(), kind).map(drop));
                 let waiter = threads.spawn("fs-lock0".to_owned(), kind, {
                     let wait = wait.clone();
                     move || {
@@ -310,7 +311,8 @@ fn panic_with_a_backtrace_on_a_confined_thread_is_only_a_panic() {
                 eprintln!("{info}\n{}", std::backtrace::Backtrace::force_capture());
             }));
             enter_process(&SeccompMode::Kill.into(), false).unwrap();
-            let threads = Threads::new(|kind| enter_thread(&SeccompMode::Kill.into(), kind).map(drop));
+            let threads =
+                Threads::new(|kind| enter_thread(&SeccompMode::Kill.into(), kind).map(drop));
             for kind in [
                 ThreadKind::Vcpu,
                 ThreadKind::EventLoop,

@@ -32,7 +32,7 @@ pub use boot::BootError;
 pub use device_model::{DeviceSpec, ThreadKind, Threads};
 pub use machine::{BeforeGuest, MAX_VCPUS, Machine, MachineConfig, MachineError, Watch};
 pub use memory::{MIN_MEMORY, MemoryError};
-pub use registry::RegistryError;
+pub use registry::{RegistryError, drivers};
 pub use stop::{StopReason, StopReport};
 pub use timeline::{Stage, Timeline};
 pub use vm::KvmError;

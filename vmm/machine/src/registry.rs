@@ -12,6 +12,11 @@ static BUILT_IN: &[&dyn DeviceFactory] = &[
     &device_virtio_vsock::Factory,
 ];
 
+/// Names of the drivers, by which a [`DeviceSpec`] asks for one.
+pub fn drivers() -> impl Iterator<Item = &'static str> {
+    BUILT_IN.iter().map(|factory| factory.driver())
+}
+
 /// Why a device could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
@@ -57,9 +62,5 @@ pub fn create(spec: DeviceSpec, env: &DeviceEnv) -> Result<NewDevice, RegistryEr
 }
 
 fn names() -> String {
-    BUILT_IN
-        .iter()
-        .map(|factory| factory.driver())
-        .collect::<Vec<_>>()
-        .join(", ")
+    drivers().collect::<Vec<_>>().join(", ")
 }

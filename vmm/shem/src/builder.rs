@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use confine::{Enforcement, SeccompMode};
+use confine::{Enforcement, Policy, SeccompMode};
 use device_model::{Incoming, StreamHost, Threads, stream_port};
 use guest_client::{Agent, ClientError};
 use guest_protocol::{BootConfig, CONTROL_PORT, Upper};
@@ -16,8 +16,9 @@ use machine::{
 };
 use serde_json::json;
 
+use crate::devices::{DeviceError, Devices, Finished};
 use crate::initramfs::{self, InitramfsError};
-use crate::volumes::{Plan, Volume, VolumeError};
+use crate::volumes::{Plan, SharedFolder, Volume, VolumeError};
 use crate::{KernelPack, Vm};
 
 /// RAM of a VM unless said otherwise, in bytes.
@@ -55,6 +56,12 @@ pub enum BootError {
     /// A volume cannot be had.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// A device beside the VM's own failed.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// An image that a plugin adds cannot be used.
+    #[error("an image that a plugin adds")]
+    Layer(#[source] gvmi::OpenError),
     /// The device for sockets takes its options as text.
     #[error("the socket's path {} is not UTF-8", path.display())]
     SocketPath {
@@ -116,6 +123,7 @@ pub struct VmBuilder {
     without_image: bool,
     vsock_socket: Option<PathBuf>,
     volumes: Vec<Volume>,
+    devices: Option<Devices>,
     vcpus: u8,
     memory: u64,
     hostname: String,
@@ -135,6 +143,7 @@ impl VmBuilder {
             without_image: false,
             vsock_socket: None,
             volumes: Vec::new(),
+            devices: None,
             vcpus: 1,
             memory: DEFAULT_MEMORY,
             hostname: DEFAULT_HOSTNAME.into(),
@@ -170,6 +179,12 @@ impl VmBuilder {
     /// Mounts a volume, in whatever order they are given.
     pub fn volume(mut self, volume: Volume) -> Self {
         self.volumes.push(volume);
+        self
+    }
+
+    /// Adds devices, which were made for a VM of this size.
+    pub fn devices(mut self, devices: Devices) -> Self {
+        self.devices = Some(devices);
         self
     }
 
@@ -225,17 +240,45 @@ impl VmBuilder {
     }
 
     /// Boots the VM and returns when its agent is ready.
-    pub fn boot(self) -> Result<Vm, BootError> {
-        let config = match self.layers.first() {
+    pub fn boot(mut self) -> Result<Vm, BootError> {
+        let mut config = match self.layers.first() {
             Some(top) => top.contents().config.clone(),
             None if self.without_image => ContainerConfig::default(),
             None => return Err(BootError::NoImage),
         };
+        let devices = match self.devices.take() {
+            Some(devices) => devices,
+            None => Devices::new(self.vcpus, self.memory),
+        };
+        devices.check_size(self.vcpus, self.memory)?;
+        let additions = devices.before_boot()?;
+        for layer in &additions.layers {
+            let image = Image::open(layer).map_err(BootError::Layer)?;
+            self.layers.push(image);
+        }
+        for (source, target) in additions.mounts {
+            let folder = Volume::new(SharedFolder::new(source), target).read_only();
+            self.volumes.push(folder);
+        }
+        add_env(&mut config, additions.env);
         let serials: Vec<String> = (0..self.layers.len())
             .map(|index| format!("layer{index}"))
             .collect();
         let plan = Plan::of(self.volumes, &config.volumes)?;
-        let modules: Vec<_> = self.kernel.modules(&plan.modules).collect();
+        let also = plan.modules.iter().copied();
+        let also: Vec<&str> = also
+            .chain(additions.modules.iter().map(String::as_str))
+            .collect();
+        let modules: Vec<_> = self.kernel.modules(&also).collect();
+        let policy = Policy {
+            mode: self.seccomp,
+            plugins: devices.needs().clone(),
+        };
+        let Finished {
+            specs,
+            made,
+            plugins,
+        } = devices.finish()?;
         let boot = BootConfig {
             hostname: self.hostname,
             layers: serials.clone(),
@@ -272,6 +315,7 @@ impl VmBuilder {
             });
         }
         devices.extend(plan.devices);
+        devices.extend(specs);
         let machine = Machine::start(MachineConfig {
             start: self.start,
             vcpus: self.vcpus,
@@ -280,9 +324,9 @@ impl VmBuilder {
             initramfs,
             cmdline: KERNEL_CMDLINE.into(),
             devices,
-            made: Vec::new(),
+            made,
             console: self.console,
-            threads: confined_threads(self.seccomp),
+            threads: confined_threads(policy),
             before_guest: self.before_guest,
         })?;
         let agent = greet(&machine, streams, &incoming, self.boot_timeout)?;
@@ -291,16 +335,27 @@ impl VmBuilder {
             .try_clone_to_owned()
             .and_then(|control| machine.stop_on_hangup(control, StopReason::AgentLost))
             .map_err(host("watch the agent"))?;
-        Ok(Vm::new(machine, agent, watch, config, plan.in_use))
+        plugins.agent_ready().map_err(DeviceError::from)?;
+        Ok(Vm::new(machine, agent, watch, config, plugins, plan.in_use))
+    }
+}
+
+/// Variables that `config` does not set.
+fn add_env(config: &mut ContainerConfig, env: Vec<(String, String)>) {
+    for (name, value) in env {
+        let sets = |entry: &String| entry.split('=').next() == Some(&name);
+        if !config.env.iter().any(sets) {
+            config.env.push(format!("{name}={value}"));
+        }
     }
 }
 
 /// Threads that confine themselves, with a word when shared folders are not
 /// held by the kernel as well.
-fn confined_threads(seccomp: SeccompMode) -> Threads {
+fn confined_threads(policy: Policy) -> Threads {
     let told = AtomicBool::new(false);
     Threads::new(move |kind| {
-        let enforcement = confine::enter_thread(seccomp, kind)?;
+        let enforcement = confine::enter_thread(&policy, kind)?;
         if enforcement == Enforcement::None && !told.swap(true, Ordering::Relaxed) {
             log::warn!(
                 "this kernel has no Landlock: only shem itself keeps the guest inside of its \

@@ -35,6 +35,7 @@
 
 mod builder;
 mod command;
+mod devices;
 mod initramfs;
 mod store;
 mod vm;
@@ -44,7 +45,8 @@ pub use builder::{
     BootError, DEFAULT_BOOT_TIMEOUT, DEFAULT_HOSTNAME, DEFAULT_MEMORY, KERNEL_CMDLINE, VmBuilder,
 };
 pub use command::{Command, Tty, WindowSize};
-pub use confine::SeccompMode;
+pub use confine::{Policy, SeccompMode};
+pub use devices::{DeviceError, DeviceOptions, Devices};
 pub use guest_client::{
     AgentPort, ArchiveReader, ArchiveWriter, ClientError, Event, ExecError, Output, Process, Stdin,
 };

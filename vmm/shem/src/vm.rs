@@ -9,6 +9,7 @@ use guest_client::{Agent, ExecError, Process};
 use gvmi::ContainerConfig;
 use machine::{Machine, StopReason, StopReport, Timeline, Watch};
 
+use crate::devices::{DeviceError, PluginDevices};
 use crate::{Command, KernelPack, VmBuilder};
 
 /// How long a guest may take to shut down in order before it is killed.
@@ -16,6 +17,8 @@ pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// A VM whose agent answers. Dropping it kills the guest and waits for its threads.
 pub struct Vm {
+    /// First, as they are told before the machine goes.
+    plugins: PluginDevices,
     /// Taken when the guest is asked to shut down, which ends the agent too.
     watch: Option<Watch>,
     agent: Agent,
@@ -36,9 +39,11 @@ impl Vm {
         agent: Agent,
         watch: Watch,
         config: ContainerConfig,
+        plugins: PluginDevices,
         in_use: Vec<Arc<File>>,
     ) -> Self {
         Vm {
+            plugins,
             watch: Some(watch),
             agent,
             machine,
@@ -67,6 +72,7 @@ impl Vm {
     /// kills it when that takes longer than `grace`.
     pub fn stop(mut self, grace: Duration) -> StopReport {
         self.watch = None;
+        self.plugins.before_stop();
         match self.agent.shutdown_within(grace) {
             Ok(()) => {}
             Err(error) => {
@@ -79,6 +85,11 @@ impl Vm {
         }
         self.kill();
         self.wait()
+    }
+
+    /// Tells the devices of plugins of a network that the VM joins: a JSON object.
+    pub fn join_network(&self, network: &serde_json::Value) -> Result<(), DeviceError> {
+        Ok(self.plugins.join_network(network)?)
     }
 
     /// Ends the guest at once, as if its power were cut.

@@ -125,8 +125,19 @@ fn a_schema_without_end_is_refused() {
 #[test]
 fn text_becomes_the_type_that_the_schema_wants() {
     let net = net();
-    assert_eq!(net.value("mtu", "1400"), json!(1400));
-    assert_eq!(net.value("mtu", "big"), json!("big"));
-    assert_eq!(net.value("tap", "12"), json!("12"));
-    assert_eq!(net.value("other", "12"), json!("12"));
+    let value = |key, texts: &[&str]| {
+        let texts: Vec<String> = texts.iter().map(|text| (*text).into()).collect();
+        net.value(key, &texts)
+    };
+    assert_eq!(value("mtu", &["1400"]), json!(1400));
+    assert_eq!(value("mtu", &["big"]), json!("big"));
+    assert_eq!(value("mtu", &["1", "2"]), json!(["1", "2"]));
+    assert_eq!(value("tap", &["12"]), json!("12"));
+    assert_eq!(value("other", &["12"]), json!("12"));
+    let lists =
+        json!({ "properties": { "n": { "type": "array", "items": { "type": "integer" } } } });
+    let lists = Schema::parse(&lists.to_string()).unwrap();
+    let texts = ["1".to_owned(), "2".to_owned()];
+    assert_eq!(lists.value("n", &texts[..1]), json!([1]));
+    assert_eq!(lists.value("n", &texts), json!([1, 2]));
 }
