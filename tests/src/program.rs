@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use crate::{LIMIT, demo_image, variable};
@@ -22,6 +22,12 @@ pub struct Outcome {
 }
 
 impl Shem {
+    /// The folder of the program and of the plugins built with it.
+    pub fn folder() -> PathBuf {
+        let program = variable("SHEM_BIN");
+        program.parent().expect("a file is in a folder").to_owned()
+    }
+
     /// `shem ARGS…`.
     pub fn new<S: AsRef<OsStr>>(args: &[S]) -> Self {
         Self::of(&variable("SHEM_BIN"), args)
@@ -101,6 +107,14 @@ impl Outcome {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }
+    }
+
+    /// Asserts that it went well and wrote `stdout`. On stderr there may be warnings
+    /// of a slow machine.
+    #[track_caller]
+    pub fn assert_ok(&self, stdout: &str) {
+        let found = (self.status, &*self.stdout);
+        assert_eq!(found, (Some(0), stdout), "{}", self.stderr);
     }
 
     /// Asserts a failure of shem's own: nothing on stdout, one line on stderr

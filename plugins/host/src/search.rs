@@ -40,22 +40,25 @@ fn list(paths: &[PathBuf]) -> String {
 pub struct SearchPath(Vec<PathBuf>);
 
 impl SearchPath {
-    /// Those of [`PATH_VARIABLE`], then [`SYSTEM_FOLDERS`].
+    /// Those of [`PATH_VARIABLE`], the folder of the running program, as a checkout
+    /// builds them there, then [`SYSTEM_FOLDERS`].
     pub fn from_environment() -> Self {
-        SearchPath::new(env::var_os(PATH_VARIABLE))
+        let program = env::current_exe().ok();
+        SearchPath::new(
+            env::var_os(PATH_VARIABLE),
+            program.as_deref().and_then(Path::parent),
+        )
     }
 
-    /// As from an environment in which [`PATH_VARIABLE`] is `variable`. Folders of
-    /// it that are not absolute are left out: what is loaded must not depend on
-    /// where somebody stands.
-    pub fn new(variable: Option<OsString>) -> Self {
+    /// As from an environment in which [`PATH_VARIABLE`] is `variable` and the program
+    /// lies in `beside`. Folders of the variable that are not absolute are left out:
+    /// what is loaded must not depend on where somebody stands.
+    pub fn new(variable: Option<OsString>, beside: Option<&Path>) -> Self {
         let variable = variable.unwrap_or_default();
         let named = env::split_paths(&variable).filter(|folder| folder.is_absolute());
-        SearchPath(
-            named
-                .chain(SYSTEM_FOLDERS.iter().map(PathBuf::from))
-                .collect(),
-        )
+        let beside = beside.map(Path::to_owned);
+        let system = SYSTEM_FOLDERS.iter().map(PathBuf::from);
+        SearchPath(named.chain(beside).chain(system).collect())
     }
 
     /// The folders, in order.
@@ -115,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("libshem_net_tap.so");
         std::fs::write(&file, "").unwrap();
-        let path = SearchPath::new(Some(folder.path().into()));
+        let path = SearchPath::new(Some(folder.path().into()), None);
         assert_eq!(path.find("net-tap").unwrap(), file);
         assert_eq!(path.find("./x.so").unwrap(), Path::new("./x.so"));
         assert_eq!(path.all().first(), Some(&file));
@@ -123,9 +126,12 @@ mod tests {
 
     #[test]
     fn every_place_that_was_tried_is_named() {
-        let path = SearchPath::new(Some("/nowhere:relative".into()));
+        let path = SearchPath::new(
+            Some("/nowhere:relative".into()),
+            Some(Path::new("/opt/bin")),
+        );
         let text = path.find("gpu").unwrap_err().to_string();
-        for place in ["/nowhere", SYSTEM_FOLDERS[0], SYSTEM_FOLDERS[1]] {
+        for place in ["/nowhere", "/opt/bin", SYSTEM_FOLDERS[0], SYSTEM_FOLDERS[1]] {
             assert!(text.contains(&format!("{place}/libshem_gpu.so")), "{text}");
         }
         assert!(!text.contains("relative"), "{text}");

@@ -1,5 +1,5 @@
-//! What a VM needs and this checkout builds: `shem`, the static `guest-init`
-//! and a small demo image.
+//! What a VM needs and this checkout builds: `shem` with its plugins, the static
+//! `guest-init` and a small demo image.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -28,8 +28,9 @@ pub struct Built {
 pub fn build() -> Result<Built> {
     let target = paths::target()?;
     let guest_init = build_guest_init(&target)?;
-    say("building shem");
-    process::quiet(&mut cargo("build --quiet --release -p shem_cli"))?;
+    say("building shem and its plugins");
+    let shem = "build --quiet --release -p shem_cli -p entropy";
+    process::quiet(&mut cargo(shem))?;
     let shem = target.join("release/shem");
     let demo_image = build_demo_image(&target, &shem)?;
     Ok(Built {

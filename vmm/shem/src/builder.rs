@@ -265,8 +265,8 @@ impl VmBuilder {
             .map(|index| format!("layer{index}"))
             .collect();
         let plan = Plan::of(self.volumes, &config.volumes)?;
-        let also = plan.modules.iter().copied();
-        let also: Vec<&str> = also
+        let also: Vec<&str> = (plan.modules.iter().copied())
+            .chain(devices.card_module())
             .chain(additions.modules.iter().map(String::as_str))
             .collect();
         let modules: Vec<_> = self.kernel.modules(&also).collect();

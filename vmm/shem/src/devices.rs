@@ -15,6 +15,8 @@ use serde_json::{Map, Value};
 
 /// The driver of network cards, whose option `backend` is the id of another device.
 const CARD: &str = "virtio-net";
+/// The guest's driver of cards.
+const CARD_MODULE: &str = "virtio_net";
 /// The option of [`CARD`] that is ours.
 const BACKEND: &str = "backend";
 /// Longest id of a device, in bytes.
@@ -242,6 +244,12 @@ impl Devices {
             vcpus: made_for.vcpus,
             memory: made_for.memory,
         })
+    }
+
+    /// The kernel module that the guest needs for cards, if it has any.
+    pub(crate) fn card_module(&self) -> Option<&'static str> {
+        let cards = self.made.iter().any(PluginDevice::is_net_backend);
+        cards.then_some(CARD_MODULE)
     }
 
     /// Every device is there: what those of plugins want of the guest.

@@ -23,6 +23,7 @@ fn urandom() -> String {
 }
 
 struct Entropy {
+    host: Host,
     source: File,
 }
 
@@ -36,10 +37,14 @@ impl Device for Entropy {
         "additionalProperties": false
     }"#;
 
-    fn create(_: Host, _: &str, config: Config) -> Result<Self> {
+    fn create(host: Host, _: &str, config: Config) -> Result<Self> {
         let open = File::open(&config.source).map_err(plugin_sdk::Error::from);
         let source = open.map_err(|error| error.context(&config.source))?;
-        Ok(Entropy { source })
+        Ok(Entropy { host, source })
+    }
+
+    fn before_boot(&mut self) -> Result<()> {
+        self.host.add_module("virtio_rng")
     }
 }
 
