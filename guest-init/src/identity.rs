@@ -9,10 +9,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use guest_protocol::HostEntry;
+use guest_protocol::{HostEntry, Interface};
 
 use crate::console::say;
-use crate::sys;
+use crate::interface;
 
 /// The lines that every hosts file gets, before that of the host itself.
 const HOSTS: &str = "127.0.0.1\tlocalhost
@@ -42,8 +42,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
 ];
 
-/// The container's hosts file.
-pub const HOSTS_FILE: &str = "/etc/hosts";
+/// The container's hosts file, below its root.
+pub const HOSTS_FILE: &str = "etc/hosts";
 
 /// Gives the guest its name and the surroundings that go with it.
 pub fn apply(hostname: &str) {
@@ -59,9 +59,14 @@ pub fn apply(hostname: &str) {
     let lines = format!("{HOSTS}127.0.1.1\t{hostname}\n");
     warn(
         "write /etc/hosts",
-        append_lines(Path::new(HOSTS_FILE), &lines),
+        append_lines(&Path::new("/").join(HOSTS_FILE), &lines),
     );
-    warn("bring lo up", sys::interface_up(c"lo"));
+    // The kernel gives it 127.0.0.1 and ::1 by itself.
+    let lo = Interface {
+        name: "lo".into(),
+        ..Interface::default()
+    };
+    warn("the loopback interface", interface::set_up(&lo));
     for (path, value) in SETTINGS {
         match fs::write(path, value) {
             // A kernel without the feature has no setting for it.
@@ -71,7 +76,7 @@ pub fn apply(hostname: &str) {
     }
 }
 
-/// Appends entries to a hosts file.
+/// Appends to a hosts file the entries that it does not have.
 pub fn add_hosts(path: &Path, entries: &[HostEntry]) -> io::Result<()> {
     let lines: String = entries
         .iter()
@@ -87,15 +92,16 @@ fn write_hostname(path: &Path, hostname: &str) -> io::Result<()> {
 }
 
 /// Appends whole lines, also where the last one of the file has no end. A line
-/// that is there already, as on a disk that was used before, is not repeated.
+/// that is there already, as on a disk that was used before, is not repeated, and
+/// neither is one that comes twice.
 fn append_lines(path: &Path, lines: &str) -> io::Result<()> {
     let mut file = open_regular(path)?;
     let mut text = Vec::new();
     file.read_to_end(&mut text)?;
-    let known: HashSet<&[u8]> = text.split(|byte| *byte == b'\n').collect();
+    let mut known: HashSet<&[u8]> = text.split(|byte| *byte == b'\n').collect();
     let lines: String = lines
         .split_inclusive('\n')
-        .filter(|line| !known.contains(line.trim_end_matches('\n').as_bytes()))
+        .filter(|line| known.insert(line.trim_end_matches('\n').as_bytes()))
         .collect();
     if lines.is_empty() {
         return Ok(());
@@ -158,6 +164,20 @@ mod tests {
             append_lines(&path, lines).unwrap();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "a\nb\nc\n");
+    }
+
+    #[test]
+    fn the_same_entries_twice_are_one_line_each() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        let entry = HostEntry {
+            address: "10.0.0.2".parse().unwrap(),
+            name: "node".into(),
+        };
+        let entries = [entry.clone(), entry];
+        add_hosts(&path, &entries).unwrap();
+        add_hosts(&path, &entries).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "10.0.0.2\tnode\n");
     }
 
     #[test]

@@ -8,7 +8,7 @@
     reason = "the kernel interfaces below have no safe wrapper"
 )]
 
-use std::ffi::{CStr, c_int, c_ulong};
+use std::ffi::{c_int, c_ulong};
 use std::fs::OpenOptions;
 use std::io;
 use std::mem;
@@ -187,27 +187,6 @@ pub fn load_module(file: impl AsFd) -> io::Result<()> {
         )
     };
     check_long(rc).map(drop)
-}
-
-/// Brings a network interface up; for the loopback interface the kernel adds the address.
-pub fn interface_up(name: &CStr) -> io::Result<()> {
-    // SAFETY: no memory is passed.
-    let socket = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    let socket = owned(socket.into())?;
-    // SAFETY: the structure is plain data, for which zeroes are valid.
-    let mut request: libc::ifreq = unsafe { mem::zeroed() };
-    let name = name.to_bytes();
-    if name.len() >= request.ifr_name.len() {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
-    for (to, from) in request.ifr_name.iter_mut().zip(name) {
-        *to = from.cast_signed();
-    }
-    let up = libc::IFF_UP | libc::IFF_RUNNING;
-    request.ifr_ifru.ifru_flags = i16::try_from(up).expect("both flags are below 0x80");
-    // SAFETY: SIOCSIFFLAGS reads name and flags, both set above.
-    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as c_ulong, &request) })
-        .map(drop)
 }
 
 /// Takes a descriptor that the kernel just made, or the error.

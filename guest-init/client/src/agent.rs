@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use guest_protocol::{
-    Answer, Exec, FromAgent, Hello, HostEntry, MessageError, Open, ProcessMessage, Request,
-    RequestBody,
+    Answer, Exec, FromAgent, Hello, HostEntry, Interface, MessageError, Open, ProcessMessage,
+    Request, RequestBody, Resolver,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -102,12 +102,31 @@ impl Agent {
         }
     }
 
-    /// Appends entries to the guest's `/etc/hosts`.
+    /// Appends to the guest's `/etc/hosts` the entries that it does not have.
     ///
     /// # Errors
     /// [`ClientError::Failed`] when the guest cannot write it.
     pub fn hosts(&self, entries: Vec<HostEntry>) -> Result<(), ClientError> {
         self.request("set host entries", RequestBody::Hosts(entries))
+    }
+
+    /// Gives a network interface of the guest its addresses and routes, and
+    /// brings it up. The same again is no error.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] with `ENODEV` when there is no such interface,
+    /// else with the error number of the step that the guest's kernel refused;
+    /// the steps before it are done.
+    pub fn set_interface(&self, interface: Interface) -> Result<(), ClientError> {
+        self.request("set up an interface", RequestBody::Interface(interface))
+    }
+
+    /// Replaces the guest's `/etc/resolv.conf`.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] when the guest cannot write it.
+    pub fn set_resolver(&self, resolver: Resolver) -> Result<(), ClientError> {
+        self.request("set name servers", RequestBody::Resolver(resolver))
     }
 
     /// Writes the guest's file systems out.
@@ -169,8 +188,8 @@ impl Agent {
         self.control_fd.as_fd()
     }
 
-    /// Its port, for files and archives.
-    pub fn port(&self) -> &AgentPort {
+    /// Its port, for files, archives and ports of the guest.
+    pub fn port(&self) -> &Arc<AgentPort> {
         &self.port
     }
 

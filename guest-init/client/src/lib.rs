@@ -1,8 +1,8 @@
-//! The host's side of the agent in the guest: run processes, move files, ask for services.
+//! The host's side of the agent in the guest: run processes, move files, reach ports, ask for services.
 //!
 //! Everything blocks and nothing here starts a thread. The crate knows no
 //! vsock: it is given the control connection and a way to connect to a port
-//! of the guest, both as Unix streams. Files and archives need the second only
+//! of the guest, both as Unix streams. Files, archives and TCP ports need the second only
 //! ([`AgentPort`]), which other processes can have as well. [`initramfs`] builds what the guest
 //! boots from.
 //!
@@ -44,5 +44,5 @@ pub use agent::{Agent, HANDSHAKE_DEADLINE, REQUEST_DEADLINE};
 pub use archive::{ArchiveReader, ArchiveWriter};
 pub use error::{ClientError, ExecError, ProtocolError};
 pub use guest_protocol as protocol;
-pub use port::{AgentPort, Connect};
+pub use port::{AgentPort, Connect, Dialling};
 pub use process::{Event, Output, Process, Stdin};

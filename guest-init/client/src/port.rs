@@ -1,5 +1,5 @@
-//! The agent's port: connections for processes, files and archives, from the
-//! process that runs the VM or from another one.
+//! The agent's port: connections for processes, files, archives and TCP ports,
+//! from the process that runs the VM or from another one.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -47,6 +47,17 @@ impl AgentPort {
         Ok(Connection::new(Stream::new(socket)))
     }
 
+    /// Asks for a connection to a TCP port of the guest, at its loopback
+    /// interface, and does not wait for it.
+    ///
+    /// # Errors
+    /// [`ClientError::Connect`] when the agent cannot be reached at all.
+    pub fn dial(&self, port: u16) -> Result<Dialling, ClientError> {
+        let mut connection = self.open()?;
+        connection.open(&Open::Connect { port })?;
+        Ok(Dialling(connection))
+    }
+
     /// A connection that asks for one thing and gets one answer.
     pub(crate) fn ask(&self, what: &'static str, open: &Open) -> Result<(), ClientError> {
         self.open()?
@@ -55,6 +66,36 @@ impl AgentPort {
                 let Done(result) = connection.receive_message()?;
                 result.map_err(ClientError::Failed)
             })
+    }
+}
+
+/// A connection to a TCP port of the guest that was asked for.
+#[derive(Debug)]
+pub struct Dialling(Connection);
+
+impl Dialling {
+    /// A second handle on the stream: to shut it down ends the wait.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn try_clone(&self) -> io::Result<UnixStream> {
+        self.0.stream().try_clone_socket()
+    }
+
+    /// Waits until somebody there has accepted. The stream then is the
+    /// connection, and each way of it ends by itself.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] with the guest's error number: `ECONNREFUSED`
+    /// when nobody listens. [`ClientError::Timeout`] after [`REQUEST_DEADLINE`].
+    pub fn connected(mut self) -> Result<UnixStream, ClientError> {
+        let Done(result) =
+            self.0
+                .with_deadline(REQUEST_DEADLINE, "connect to a port", |connection| {
+                    connection.receive_message()
+                })?;
+        result.map_err(ClientError::Failed)?;
+        Ok(self.0.into_socket())
     }
 }
 

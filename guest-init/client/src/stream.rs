@@ -31,6 +31,11 @@ impl Stream {
         Ok(Self::new(self.socket.try_clone()?))
     }
 
+    /// A second handle on the socket itself.
+    pub(crate) fn try_clone_socket(&self) -> io::Result<UnixStream> {
+        self.socket.try_clone()
+    }
+
     /// Ends the connection for all handles and wakes who waits on them.
     pub(crate) fn hang_up(&self) {
         // It fails only when the other side has hung up before.
@@ -103,6 +108,11 @@ impl Connection {
 
     pub(crate) fn stream(&self) -> &Stream {
         self.reader.get_ref()
+    }
+
+    /// The socket, for what follows the last frame.
+    pub(crate) fn into_socket(self) -> UnixStream {
+        self.reader.into_inner().socket
     }
 
     /// Runs `call` with a deadline for all its reads and writes together; a

@@ -8,6 +8,7 @@ use crate::error::{Failure, FrameError, MessageError};
 use crate::frame::{FrameKind, write_body};
 use crate::limits::{MAX_HOST_ENTRIES, MAX_HOST_ENTRY_NAME, MAX_TEXT};
 use crate::message::{Message, check_len, check_text, decode_versioned, encode_versioned};
+use crate::network::{Interface, Resolver};
 
 /// First frame of the agent: it is ready for processes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,7 +56,7 @@ pub struct Request {
 /// What the host may ask for. Grows at its end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestBody {
-    /// Append entries to `/etc/hosts`.
+    /// Append entries to `/etc/hosts` that are not there yet.
     Hosts(Vec<HostEntry>),
     /// Write all file systems out.
     Sync,
@@ -67,6 +68,10 @@ pub enum RequestBody {
     /// Write all file systems out, leave disks as unmounted ones and power off.
     /// The response comes before the power goes, but may not arrive.
     Shutdown,
+    /// Give a network interface what it is to have, and bring it up.
+    Interface(Interface),
+    /// Replace `/etc/resolv.conf`.
+    Resolver(Resolver),
 }
 
 /// A line of `/etc/hosts`.
@@ -134,8 +139,13 @@ impl Message for Answer {
 
 impl Message for Request {
     fn check(&self) -> Result<(), MessageError> {
-        let RequestBody::Hosts(entries) = &self.body else {
-            return Ok(());
+        let entries = match &self.body {
+            RequestBody::Hosts(entries) => entries,
+            RequestBody::Interface(interface) => return interface.check(),
+            RequestBody::Resolver(resolver) => return resolver.check(),
+            RequestBody::Sync | RequestBody::SetTime { .. } | RequestBody::Shutdown => {
+                return Ok(());
+            }
         };
         check_len("number of host entries", entries.len(), MAX_HOST_ENTRIES)?;
         for HostEntry { name, .. } in entries {

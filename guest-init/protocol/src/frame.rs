@@ -91,6 +91,11 @@ impl<R: Read> FrameReader<R> {
         &mut self.stream
     }
 
+    /// The stream below, of which nothing was read beyond the last frame.
+    pub fn into_inner(self) -> R {
+        self.stream
+    }
+
     /// Reads the next frame; `None` when the stream ended between frames.
     ///
     /// # Errors

@@ -12,6 +12,7 @@
 //! | process | host → agent, port [`AGENT_PORT`] | [`Open::Exec`], answered by [`ProcessMessage`] | stdin → stdout, stderr, last [`ProcessMessage::Exit`] |
 //! | signal, resize | host → agent, port [`AGENT_PORT`] | [`Open::Signal`], [`Open::Resize`] | one [`Done`] |
 //! | file | host → agent, port [`AGENT_PORT`] | [`Open::FileRead`], … | file data and [`FileMessage`] |
+//! | port | host → agent, port [`AGENT_PORT`] | [`Open::Connect`], answered by [`Done`] | raw bytes both ways |
 //! | archive | host → agent, port [`AGENT_PORT`] | [`Open::ArchiveRead`], [`Open::ArchiveWrite`] | a tar archive as file data, and [`FileMessage`] |
 //!
 //! Signals and window sizes have connections of their own because on the
@@ -26,6 +27,7 @@ mod frame;
 mod limits;
 mod message;
 mod mount;
+mod network;
 mod process;
 
 pub use boot::{BOOT_CONFIG_PATH, BootConfig, MODULES_DIR};
@@ -37,16 +39,17 @@ pub use frame::{
 pub use limits::*;
 pub use message::{Message, decode, encode};
 pub use mount::{Mount, MountSource, OnError, Upper};
+pub use network::{Interface, IpPrefix, Resolver, Route};
 pub use process::{
     ArchiveRead, Done, Exec, ExecFailure, ExecFailureKind, Exit, ExitStatus, FileKind, FileMessage,
     FileRequest, FileStat, FileWrite, Open, ProcessMessage, ProcessRequest, Tty, WindowSize,
 };
 
 /// Version of everything in this crate. It changes whenever an encoding does:
-/// both sides come from one release, so there is no negotiation. 3: archives,
-/// which an agent of version 2 would take for a malformed request, and guests
-/// without layers.
-pub const VERSION: u32 = 3;
+/// both sides come from one release, so there is no negotiation. 4: interfaces,
+/// resolvers and connections to ports, which an agent of version 3 would take
+/// for malformed requests.
+pub const VERSION: u32 = 4;
 
 /// vsock port on the host that the agent connects to when it is ready.
 pub const CONTROL_PORT: u32 = 1024;

@@ -32,6 +32,23 @@ pub const MAX_HOSTNAME: usize = 64;
 pub const MAX_HOST_ENTRY_NAME: usize = 253;
 /// Number of entries in one [`Hosts`](crate::RequestBody::Hosts) request.
 pub const MAX_HOST_ENTRIES: usize = 4096;
+/// Name of a network interface; the kernel's `IFNAMSIZ` without the NUL.
+pub const MAX_INTERFACE_NAME: usize = 15;
+/// Smallest packet size of an interface; the kernel's `ETH_MIN_MTU`.
+pub const MIN_MTU: u32 = 68;
+/// Largest packet size of an interface; the kernel's `ETH_MAX_MTU`.
+pub const MAX_MTU: u32 = 65_535;
+/// Number of addresses in one [`Interface`](crate::RequestBody::Interface) request.
+pub const MAX_ADDRESSES: usize = 256;
+/// Number of routes in one [`Interface`](crate::RequestBody::Interface) request.
+pub const MAX_ROUTES: usize = 256;
+/// Number of name servers.
+pub const MAX_NAMESERVERS: usize = 16;
+/// Number of domains in which short names are looked for.
+pub const MAX_SEARCH_DOMAINS: usize = 32;
+/// Connections to ports of the guest ([`Open::Connect`](crate::Open::Connect))
+/// at a time; the agent has more for everything else.
+pub const MAX_FORWARDED: usize = 256;
 /// Explanatory text, such as the reason of a failure.
 pub const MAX_TEXT: usize = 1024;
 

@@ -1,4 +1,4 @@
-//! Messages of the connections to the agent's port: processes, signals, files.
+//! Messages of the connections to the agent's port: processes, signals, files, ports.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -51,6 +51,13 @@ pub enum Open {
     ArchiveWrite {
         /// Path of an existing folder in the container's root.
         path: OsString,
+    },
+    /// Connect to a TCP port of the guest, at 127.0.0.1 or else at ::1: after a
+    /// [`Done`] without failure the connection is that one, as raw bytes both
+    /// ways, and each way ends by itself.
+    Connect {
+        /// Not 0.
+        port: u16,
     },
 }
 
@@ -165,10 +172,11 @@ pub enum ProcessRequest {
     CloseStdin,
 }
 
-/// The agent's only answer to [`Open::Signal`] and [`Open::Resize`].
+/// The agent's only answer to [`Open::Signal`], [`Open::Resize`] and [`Open::Connect`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done(
-    /// Nothing, or why not; `ESRCH` when the process has ended.
+    /// Nothing, or why not; `ESRCH` when the process has ended, `ECONNREFUSED`
+    /// when nobody listens.
     pub Result<(), Failure>,
 );
 
@@ -250,6 +258,8 @@ impl Message for Open {
         match self {
             Self::Exec(exec) => exec.check(),
             Self::Signal { .. } | Self::Resize { .. } => Ok(()),
+            Self::Connect { port: 0 } => Err(MessageError::Invalid { what: "port" }),
+            Self::Connect { .. } => Ok(()),
             Self::FileRead { path } | Self::FileStat { path } | Self::ArchiveWrite { path } => {
                 check_path(path)
             }

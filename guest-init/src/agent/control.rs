@@ -11,9 +11,9 @@ use guest_protocol::{
 use nix::sys::time::TimeSpec;
 use nix::time::{ClockId, clock_settime};
 
-use super::failure;
+use super::{failure, resolver, shorten};
 use crate::error::{BootError, Result};
-use crate::identity;
+use crate::{identity, interface};
 
 /// Why the control connection was left.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub fn send_hello(mut control: &File, boot_times: BootTimes) -> Result<()> {
 }
 
 /// Takes the host's answer to the greeting, then serves requests in order.
-/// Host entries go to the file `hosts`.
-pub fn serve(control: File, hosts: &Path) -> Result<End> {
+/// Files are those of the container at `root`.
+pub fn serve(control: File, root: &Path) -> Result<End> {
     let mut reader = FrameReader::new(control, MAX_REQUEST);
     let Some(frame) = reader.read_frame().map_err(lost)? else {
         return Ok(End::HungUp);
@@ -53,7 +53,7 @@ pub fn serve(control: File, hosts: &Path) -> Result<End> {
         let is_shutdown = body == RequestBody::Shutdown;
         let response = FromAgent::Response {
             id,
-            result: fulfil(body, hosts),
+            result: fulfil(body, root),
         };
         write_message(&mut reader.get_ref(), &response).map_err(lost)?;
         if is_shutdown {
@@ -63,10 +63,18 @@ pub fn serve(control: File, hosts: &Path) -> Result<End> {
     Ok(End::HungUp)
 }
 
-fn fulfil(request: RequestBody, hosts: &Path) -> std::result::Result<(), Failure> {
+fn fulfil(request: RequestBody, root: &Path) -> std::result::Result<(), Failure> {
     match request {
         RequestBody::Hosts(entries) => {
-            identity::add_hosts(hosts, &entries).map_err(|e| failure(&e, hosts.display()))
+            let hosts = root.join(identity::HOSTS_FILE);
+            identity::add_hosts(&hosts, &entries).map_err(|e| failure(&e, hosts.display()))
+        }
+        RequestBody::Interface(wanted) => interface::set_up(&wanted).map_err(|failed| Failure {
+            errno: failed.errno as i32,
+            message: shorten(failed.message),
+        }),
+        RequestBody::Resolver(wanted) => {
+            resolver::write(root, &wanted).map_err(|e| failure(&e, resolver::FILE))
         }
         RequestBody::Sync | RequestBody::Shutdown => {
             nix::unistd::sync();

@@ -52,6 +52,13 @@ pub fn write(root: &Path, reader: &mut FrameReader<File>, write: &FileWrite) {
     finish(reader, &write.path, written.map(|()| FileMessage::End));
 }
 
+/// Puts a file with this content in place, as a whole.
+pub fn replace(root: &Path, write: &FileWrite, content: &[u8]) -> io::Result<()> {
+    let mut replacement = Replacement::begin(root, &write.path)?;
+    replacement.file.write_all(content)?;
+    replacement.finish(write)
+}
+
 /// Tells what a path is.
 pub fn stat(root: &Path, reader: &FrameReader<File>, path: &OsStr) {
     let stat = open_in(root, path, OFlag::O_PATH).and_then(|fd| Ok(fstat(&fd)?));

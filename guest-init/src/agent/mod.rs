@@ -15,8 +15,10 @@ mod control;
 mod drain;
 mod exec;
 mod files;
+mod forward;
 mod oom;
 mod relay;
+mod resolver;
 mod user;
 
 #[cfg(test)]
@@ -43,7 +45,6 @@ use nix::sys::socket::{
 use crate::console::say;
 use crate::disks::Disks;
 use crate::error::{Attempt, Result};
-use crate::identity;
 use crate::init;
 use crate::sys;
 use drain::Drain;
@@ -63,6 +64,8 @@ pub struct Agent {
     /// Root of the container for files; `/` but in tests.
     root: PathBuf,
     connections: Mutex<usize>,
+    /// Of these, the ones to ports of the container.
+    forwarded: Mutex<usize>,
     processes: Mutex<HashMap<u32, Arc<Target>>>,
     drain: Drain,
 }
@@ -89,8 +92,7 @@ pub fn run(hostname: String, mut times: BootTimes, disks: &Disks) -> Result<()> 
         .stack_size(THREAD_STACK)
         .spawn(move || acceptor.accept_all(&listener))
         .attempt("start the listener")?;
-    let hosts = Path::new(identity::HOSTS_FILE);
-    match control::serve(control, hosts)? {
+    match control::serve(control, Path::new("/"))? {
         control::End::HungUp => Ok(()),
         control::End::Shutdown => {
             say("powering off");
@@ -102,11 +104,12 @@ pub fn run(hostname: String, mut times: BootTimes, disks: &Disks) -> Result<()> 
 impl Agent {
     /// An agent without connections.
     pub fn new(hostname: String, root: PathBuf, drain: Drain) -> Self {
-        let (connections, processes) = Default::default();
+        let (connections, forwarded, processes) = Default::default();
         Self {
             hostname,
             root,
             connections,
+            forwarded,
             processes,
             drain,
         }
@@ -133,7 +136,7 @@ impl Agent {
 
     /// Serves a connection in a thread of its own, or says why not.
     pub fn accept(self: &Arc<Self>, connection: OwnedFd) {
-        let Some(slot) = Slot::take(self) else {
+        let Some(slot) = Slot::take(self, |agent| &agent.connections, MAX_CONNECTIONS) else {
             return refuse(
                 &connection,
                 Errno::EAGAIN,
@@ -185,6 +188,7 @@ impl Agent {
             Ok(Open::FileStat { path }) => files::stat(&self.root, &reader, &path),
             Ok(Open::ArchiveRead(read)) => archive::read(&self.root, &reader, &read),
             Ok(Open::ArchiveWrite { path }) => archive::write(&self.root, &mut reader, &path),
+            Ok(Open::Connect { port }) => forward::serve(self, reader, port),
             Err(e) => {
                 let failed = exec_failure(Errno::EPROTO, format!("request: {e}"));
                 answer(&reader, &failed);
@@ -212,32 +216,30 @@ impl Agent {
     }
 }
 
-/// One of [`MAX_CONNECTIONS`], given back when dropped.
+/// One of so many connections, given back when dropped.
 struct Slot {
     agent: Arc<Agent>,
+    count: fn(&Agent) -> &Mutex<usize>,
 }
 
 impl Slot {
-    fn take(agent: &Arc<Agent>) -> Option<Self> {
-        let mut count = agent
-            .connections
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if *count >= MAX_CONNECTIONS {
+    /// Takes one of `limit`, of which `count` is the number that are taken.
+    fn take(agent: &Arc<Agent>, count: fn(&Agent) -> &Mutex<usize>, limit: usize) -> Option<Self> {
+        let mut taken = count(agent).lock().unwrap_or_else(PoisonError::into_inner);
+        if *taken >= limit {
             return None;
         }
-        *count += 1;
+        *taken += 1;
         Some(Self {
             agent: Arc::clone(agent),
+            count,
         })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        *self
-            .agent
-            .connections
+        *(self.count)(&self.agent)
             .lock()
             .unwrap_or_else(PoisonError::into_inner) -= 1;
     }

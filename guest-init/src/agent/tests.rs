@@ -1,6 +1,7 @@
 //! The agent and its client together, over Unix sockets, with real processes of this machine.
 
 mod archive;
+mod forward;
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,8 +16,8 @@ use std::thread::{self, JoinHandle};
 
 use guest_client::{Agent as Client, ClientError, Event, ExecError, Output, Process};
 use guest_protocol::{
-    BootTimes, Exec, ExecFailureKind, Exit, ExitStatus, FileKind, FileWrite, HostEntry, Tty,
-    WindowSize,
+    BootTimes, Exec, ExecFailureKind, Exit, ExitStatus, FileKind, FileWrite, HostEntry, Interface,
+    Resolver, Tty, WindowSize,
 };
 use nix::sys::stat::Mode;
 use nix::unistd::{getgid, getuid, mkfifo};
@@ -44,7 +45,7 @@ impl Guest {
         let drain = Drain::start().unwrap();
         let agent = Arc::new(Agent::new("golem".into(), root.path().into(), drain));
         let (host, guest) = UnixStream::pair().unwrap();
-        let hosts = root.path().join("etc/hosts");
+        let files = root.path().to_owned();
         let control = thread::spawn(move || {
             let control = OwnedFd::from(guest).into();
             control::send_hello(
@@ -54,7 +55,7 @@ impl Guest {
                     ..BootTimes::default()
                 },
             )?;
-            control::serve(control, &hosts)
+            control::serve(control, &files)
         });
         let port = Arc::clone(&agent);
         let connect = move |_port| {
@@ -587,6 +588,13 @@ fn services_of_the_control_connection_answer() {
     guest.client.hosts(vec![entry]).unwrap();
     let hosts = fs::read_to_string(guest.root.path().join("etc/hosts")).unwrap();
     assert_eq!(hosts, "10.1.2.3\tpeer\n");
+    let resolver = Resolver {
+        nameservers: vec!["10.1.2.1".parse().unwrap()],
+        ..Resolver::default()
+    };
+    guest.client.set_resolver(resolver).unwrap();
+    let resolver = fs::read_to_string(guest.root.path().join("etc/resolv.conf")).unwrap();
+    assert_eq!(resolver, "nameserver 10.1.2.1\n");
     guest.client.sync().unwrap();
     guest.client.shutdown().unwrap();
     let end = guest.control.take().unwrap().join().unwrap();
@@ -595,6 +603,24 @@ fn services_of_the_control_connection_answer() {
     assert!(matches!(guest.client.sync(), Err(ClientError::Lost)));
     // What the guest was asked for has happened, however it is asked.
     guest.client.shutdown().unwrap();
+}
+
+#[test]
+fn interface_that_is_not_there_is_named_with_those_that_are() {
+    let guest = Guest::boot();
+    let interface = Interface {
+        name: "no-such-card".into(),
+        ..Interface::default()
+    };
+    match guest.client.set_interface(interface) {
+        Err(ClientError::Failed(failure)) => {
+            let there = "no-such-card: there is no such interface; the guest has ";
+            assert_eq!(failure.errno, libc::ENODEV);
+            assert!(failure.message.starts_with(there), "{}", failure.message);
+            assert!(failure.message.contains("lo"), "{}", failure.message);
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

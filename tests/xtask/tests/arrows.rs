@@ -92,8 +92,13 @@ fn only_the_machine_knows_devices_and_kvm() {
 }
 
 #[test]
-fn what_runs_in_the_guest_knows_its_own_three_crates_only() {
-    let guests = ["guest_protocol", "mkfs_ext4", "tree_archive"];
+fn what_runs_in_the_guest_knows_its_own_four_crates_only() {
+    let guests = [
+        "guest_protocol",
+        "mkfs_ext4",
+        "stream_relay",
+        "tree_archive",
+    ];
     assert_eq!(
         ours("guest_init"),
         guests.into_iter().map(String::from).collect()
