@@ -112,11 +112,16 @@ pub struct Devices {
     facts: GuestFacts,
     plugins: PluginSet,
     ids: HashSet<String>,
-    built_in: Vec<DeviceSpec>,
-    made: Vec<PluginDevice>,
+    /// In the order of their adding, which is that of the guest's names for them.
+    added: Vec<Added>,
     needs: PluginNeeds,
     /// Names of plugins of which a device was made.
     used: HashSet<String>,
+}
+
+enum Added {
+    BuiltIn(DeviceSpec),
+    OfPlugin(PluginDevice),
 }
 
 impl Devices {
@@ -126,8 +131,7 @@ impl Devices {
             facts: GuestFacts { vcpus, memory },
             plugins: PluginSet::new(machine::drivers()),
             ids: HashSet::new(),
-            built_in: Vec::new(),
-            made: Vec::new(),
+            added: Vec::new(),
             needs: PluginNeeds::default(),
             used: HashSet::new(),
         }
@@ -165,18 +169,18 @@ impl Devices {
             None => self.free_id(driver),
         };
         match self.plugins.driver(driver)? {
-            None => self.built_in.push(DeviceSpec {
+            None => self.added.push(Added::BuiltIn(DeviceSpec {
                 id: id.clone(),
                 driver: driver.to_owned(),
                 options: Value::Object(options.untyped()),
                 attachment: None,
-            }),
+            })),
             Some((plugin, driver)) => {
                 let (plugin, driver) = (Arc::clone(plugin), driver.clone());
                 self.allow(&plugin)?;
                 let options = Value::Object(options.for_driver(&driver));
                 let device = PluginDevice::create(&plugin, &driver, &id, &options, self.facts)?;
-                self.made.push(device);
+                self.added.push(Added::OfPlugin(device));
             }
         }
         self.ids.insert(id);
@@ -246,16 +250,23 @@ impl Devices {
         })
     }
 
+    fn of_plugins(&self) -> impl Iterator<Item = &PluginDevice> {
+        self.added.iter().filter_map(|added| match added {
+            Added::OfPlugin(device) => Some(device),
+            Added::BuiltIn(_) => None,
+        })
+    }
+
     /// The kernel module that the guest needs for cards, if it has any.
     pub(crate) fn card_module(&self) -> Option<&'static str> {
-        let cards = self.made.iter().any(PluginDevice::is_net_backend);
+        let cards = self.of_plugins().any(PluginDevice::is_net_backend);
         cards.then_some(CARD_MODULE)
     }
 
     /// Every device is there: what those of plugins want of the guest.
     pub(crate) fn before_boot(&self) -> Result<GuestAdditions, DeviceError> {
         let mut all = GuestAdditions::default();
-        for device in &self.made {
+        for device in self.of_plugins() {
             let wanted = device.before_boot()?;
             all.env.extend(wanted.env);
             all.modules.extend(wanted.modules);
@@ -267,68 +278,74 @@ impl Devices {
 
     /// The devices as the machine takes them.
     pub(crate) fn finish(self) -> Result<Finished, DeviceError> {
-        let mut finished = Finished::default();
-        let mut backends: Vec<&PluginDevice> = Vec::new();
-        for device in &self.made {
-            if device.is_net_backend() {
-                backends.push(device);
-            } else {
-                finished.made.push(device.clone().into_new_device()?);
-            }
-        }
+        let devices: Vec<PluginDevice> = self.of_plugins().cloned().collect();
+        let backend = |id: &str| {
+            let is = |device: &&PluginDevice| device.id() == id && device.is_net_backend();
+            devices.iter().find(is)
+        };
         let mut claimed = HashSet::new();
-        for mut spec in self.built_in {
-            if spec.driver == CARD {
-                let device = claim(&mut spec, &backends)?;
-                if !claimed.insert(device.id().to_owned()) {
-                    let backend = device.id().to_owned();
+        for added in &self.added {
+            if let Added::BuiltIn(spec) = added
+                && spec.driver == CARD
+            {
+                let named = backend_of(spec)?;
+                if backend(named).is_none() {
+                    return Err(no_backend(&spec.id, named, &devices));
+                }
+                if !claimed.insert(named.to_owned()) {
+                    let backend = named.to_owned();
                     return Err(DeviceError::BackendTwice { backend });
                 }
-                spec.attachment = Some(attached(device)?);
             }
-            finished.specs.push(spec);
         }
-        for device in backends {
-            if !claimed.contains(device.id()) {
-                finished.specs.push(DeviceSpec {
+        let mut finished = Finished::default();
+        for added in self.added {
+            match added {
+                Added::BuiltIn(mut spec) => {
+                    if spec.driver == CARD
+                        && let Some(options) = spec.options.as_object_mut()
+                        && let Some(Value::String(id)) = options.remove(BACKEND)
+                    {
+                        spec.attachment = backend(&id).map(attached).transpose()?;
+                    }
+                    finished.specs.push(spec);
+                }
+                Added::OfPlugin(device) if !device.is_net_backend() => {
+                    finished.made.push(device.into_new_device()?);
+                }
+                Added::OfPlugin(device) if claimed.contains(device.id()) => {}
+                Added::OfPlugin(device) => finished.specs.push(DeviceSpec {
                     id: device.id().to_owned(),
                     driver: CARD.into(),
                     options: Value::Null,
-                    attachment: Some(attached(device)?),
-                });
+                    attachment: Some(attached(&device)?),
+                }),
             }
         }
-        finished.plugins = PluginDevices(self.made);
+        finished.plugins = PluginDevices(devices);
         Ok(finished)
     }
 }
 
-/// The backend that a card's options name, which are the frontend's from then on.
-fn claim<'d>(
-    spec: &mut DeviceSpec,
-    backends: &[&'d PluginDevice],
-) -> Result<&'d PluginDevice, DeviceError> {
-    let id = || spec.id.clone();
-    let named = spec.options.as_object().and_then(|map| map.get(BACKEND));
-    let Some(Value::String(backend)) = named else {
-        return Err(DeviceError::NeedsBackend { id: id() });
-    };
-    let Some(device) = backends.iter().find(|device| device.id() == backend) else {
-        let ids: Vec<_> = backends.iter().map(|device| device.id()).collect();
-        return Err(DeviceError::NoBackend {
-            id: id(),
-            backend: backend.clone(),
-            there: if ids.is_empty() {
-                "none".into()
-            } else {
-                ids.join(", ")
-            },
-        });
-    };
-    if let Some(map) = spec.options.as_object_mut() {
-        map.remove(BACKEND);
+/// The id that a card's options name.
+fn backend_of(spec: &DeviceSpec) -> Result<&str, DeviceError> {
+    let named = spec.options.get(BACKEND).and_then(Value::as_str);
+    named.ok_or_else(|| DeviceError::NeedsBackend {
+        id: spec.id.clone(),
+    })
+}
+
+fn no_backend(card: &str, named: &str, devices: &[PluginDevice]) -> DeviceError {
+    let backends = devices.iter().filter(|device| device.is_net_backend());
+    let ids: Vec<_> = backends.map(PluginDevice::id).collect();
+    DeviceError::NoBackend {
+        id: card.to_owned(),
+        backend: named.to_owned(),
+        there: match ids.as_slice() {
+            [] => "none".into(),
+            ids => ids.join(", "),
+        },
     }
-    Ok(device)
 }
 
 fn attached(device: &PluginDevice) -> Result<Box<dyn std::any::Any + Send>, DeviceError> {
@@ -336,7 +353,7 @@ fn attached(device: &PluginDevice) -> Result<Box<dyn std::any::Any + Send>, Devi
     Ok(Box::new(backend))
 }
 
-/// What [`Devices`] come to.
+/// What [`Devices`] come to; the machine's are in the order of their adding.
 #[derive(Default)]
 pub(crate) struct Finished {
     pub(crate) specs: Vec<DeviceSpec>,

@@ -1,0 +1,253 @@
+//! `--net` of `shem run`: network cards of the plugin `net`, and what the guest is
+//! told to do with them. Parsing is pure.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context, Result, bail, ensure};
+use shem::{DeviceOptions, Devices, Interface, IpPrefix, Resolver, Route, Vm};
+
+/// The plugin whose drivers these are.
+const PLUGIN: &str = "net";
+
+/// One `--net`: a card, or that there is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetArg {
+    None,
+    Card(Card),
+}
+
+/// A card, and its side of the guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Card {
+    kind: Kind,
+    /// For the driver.
+    options: Vec<(String, String)>,
+    addresses: Vec<IpPrefix>,
+    gateways: Vec<IpAddr>,
+    nameservers: Vec<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Golem,
+    Tap,
+    Passt,
+    Hub,
+}
+
+impl Kind {
+    fn driver(self) -> &'static str {
+        match self {
+            Kind::Golem => "net-golem",
+            Kind::Tap => "net-tap",
+            Kind::Passt => "net-passt",
+            Kind::Hub => "net-hub",
+        }
+    }
+
+    /// The driver's option that the value behind the kind's name is.
+    fn main_option(self) -> Option<&'static str> {
+        match self {
+            Kind::Golem => Some("endpoint"),
+            Kind::Tap => Some("name"),
+            Kind::Hub => Some("path"),
+            Kind::Passt => None,
+        }
+    }
+}
+
+/// `none`, or `golem=URL`, `tap=NAME`, `hub=PATH`, `passt`, each with `,KEY=VALUE…`:
+/// `ip=ADDRESS/PREFIX`, `gateway=` and `dns=` for the guest, the rest for the driver.
+pub fn net(text: &str) -> Result<NetArg> {
+    let mut words = text.split(',');
+    let first = words.next().unwrap_or_default();
+    let (name, value) = match first.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (first, None),
+    };
+    let kind = match name {
+        "none" => {
+            ensure!(text == "none", "none goes alone");
+            return Ok(NetArg::None);
+        }
+        "golem" => Kind::Golem,
+        "tap" => Kind::Tap,
+        "passt" => Kind::Passt,
+        "hub" => Kind::Hub,
+        _ => bail!("unknown network {name:?}: use none, passt, tap=NAME, golem=URL or hub=PATH"),
+    };
+    let mut card = Card {
+        kind,
+        options: Vec::new(),
+        addresses: Vec::new(),
+        gateways: Vec::new(),
+        nameservers: Vec::new(),
+    };
+    match (kind.main_option(), value) {
+        (Some(option), Some(value)) => card.options.push((option.into(), value.into())),
+        (None, None) => {}
+        (Some(option), None) => bail!("{name} needs its {option}: write {name}={}", option.to_uppercase()),
+        (None, Some(_)) => bail!("{name} has no value: write {name}, or {name},KEY=VALUE"),
+    }
+    for word in words {
+        let (key, value) = word
+            .split_once('=')
+            .with_context(|| format!("{word:?} has no value: write KEY=VALUE"))?;
+        match key {
+            "ip" => card.addresses.push(prefix(value)?),
+            "gateway" => card.gateways.push(address(value).context("gateway")?),
+            "dns" => card.nameservers.push(address(value).context("dns")?),
+            _ => card.options.push((key.into(), value.into())),
+        }
+    }
+    Ok(NetArg::Card(card))
+}
+
+fn prefix(text: &str) -> Result<IpPrefix> {
+    let form = || format!("ip: {text:?}: write an address and its prefix, as in 10.0.0.2/24");
+    let (ip, length) = text.split_once('/').with_context(form)?;
+    let ip: IpAddr = ip.parse().ok().with_context(form)?;
+    let longest = if ip.is_ipv4() { 32 } else { 128 };
+    let length = length.parse().ok().filter(|length| *length <= longest);
+    Ok(IpPrefix::new(ip, length.with_context(form)?))
+}
+
+fn address(text: &str) -> Result<IpAddr> {
+    text.parse()
+        .ok()
+        .with_context(|| format!("{text:?} is no IP address"))
+}
+
+/// The cards among `args`: `none` allows no others.
+pub fn cards(args: &[NetArg]) -> Result<Vec<Card>> {
+    let cards: Vec<Card> = args
+        .iter()
+        .filter_map(|arg| match arg {
+            NetArg::None => None,
+            NetArg::Card(card) => Some(card.clone()),
+        })
+        .collect();
+    ensure!(
+        cards.is_empty() || cards.len() == args.len(),
+        "--net none and others exclude each other"
+    );
+    Ok(cards)
+}
+
+/// Makes the cards, `eth0` and so on, before any others.
+pub fn add(devices: &mut Devices, cards: &[Card]) -> Result<()> {
+    if !cards.is_empty() {
+        devices.load(PLUGIN)?;
+    }
+    for (index, card) in cards.iter().enumerate() {
+        let options = DeviceOptions::Text(card.options.clone());
+        devices.add(card.kind.driver(), Some(&name(index)), options)?;
+    }
+    Ok(())
+}
+
+fn name(index: usize) -> String {
+    format!("eth{index}")
+}
+
+/// Has the guest use the cards: addresses, ways, name servers.
+pub fn configure(vm: &Vm, cards: &[Card]) -> Result<()> {
+    for (index, card) in cards.iter().enumerate() {
+        let interface = card.interface(index);
+        vm.set_interface(&interface)
+            .with_context(|| format!("configure {}", interface.name))?;
+    }
+    let nameservers: Vec<_> = cards.iter().flat_map(|card| card.nameservers.clone()).collect();
+    if !nameservers.is_empty() {
+        let search = Vec::new();
+        vm.set_resolver(&Resolver { nameservers, search })
+            .context("configure the resolver")?;
+    }
+    Ok(())
+}
+
+impl Card {
+    /// The guest's side of it; the first card's gateway is asked first.
+    fn interface(&self, index: usize) -> Interface {
+        let everybody = |gateway: &IpAddr| match gateway {
+            IpAddr::V4(_) => IpPrefix::new(Ipv4Addr::UNSPECIFIED, 0),
+            IpAddr::V6(_) => IpPrefix::new(Ipv6Addr::UNSPECIFIED, 0),
+        };
+        let routes = self.gateways.iter().map(|gateway| Route {
+            destination: everybody(gateway),
+            gateway: Some(*gateway),
+            metric: u32::try_from(index).unwrap_or(u32::MAX),
+        });
+        Interface {
+            name: name(index),
+            addresses: self.addresses.clone(),
+            routes: routes.collect(),
+            ..Interface::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card(text: &str) -> Card {
+        match net(text).unwrap() {
+            NetArg::Card(card) => card,
+            NetArg::None => panic!("no card: {text}"),
+        }
+    }
+
+    #[test]
+    fn guest_and_driver_get_what_is_theirs() {
+        let card = card(
+            "tap=tap0,ip=10.1.0.2/24,ip=fd00::2/64,gateway=10.1.0.1,gateway=fd00::1,dns=10.1.0.1,queues=2",
+        );
+        assert_eq!(card.kind.driver(), "net-tap");
+        let options = [("name", "tap0"), ("queues", "2")].map(|(k, v)| (k.into(), v.into()));
+        assert_eq!(card.options, options);
+        let interface = card.interface(1);
+        assert_eq!((&*interface.name, interface.addresses.len()), ("eth1", 2));
+        let routes: Vec<_> = interface
+            .routes
+            .iter()
+            .map(|route| (route.destination.to_string(), route.gateway, route.metric))
+            .collect();
+        let via = |text: &str| Some(text.parse().unwrap());
+        let expected = [
+            ("0.0.0.0/0".into(), via("10.1.0.1"), 1),
+            ("::/0".into(), via("fd00::1"), 1),
+        ];
+        assert_eq!(routes, expected);
+        assert_eq!(card.nameservers, ["10.1.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn none_stands_alone() {
+        assert_eq!(cards(&[]).unwrap(), []);
+        assert_eq!(cards(&[NetArg::None]).unwrap(), []);
+        let both = [NetArg::None, NetArg::Card(card("passt"))];
+        assert!(cards(&both).is_err());
+        assert_eq!(cards(&both[1..]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused_with_what_would_be() {
+        for (text, word) in [
+            ("", "use none, passt"),
+            ("host", "use none, passt"),
+            ("none,ip=1.2.3.4/5", "goes alone"),
+            ("tap", "tap=NAME"),
+            ("passt=x", "no value"),
+            ("tap=t,ip=10.0.0.1", "as in 10.0.0.2/24"),
+            ("tap=t,ip=10.0.0.1/33", "as in 10.0.0.2/24"),
+            ("tap=t,ip=x/8", "as in 10.0.0.2/24"),
+            ("tap=t,gateway=here", "gateway"),
+            ("tap=t,dns=here", "dns"),
+            ("tap=t,queues", "\"queues\" has no value"),
+        ] {
+            let error = format!("{:#}", net(text).unwrap_err());
+            assert!(error.contains(word), "{text}: {error}");
+        }
+    }
+}
