@@ -13,9 +13,14 @@
 //!   full ring costs nothing; and then the interest again, which tells at once of
 //!   what has come meanwhile.
 
+mod counters;
+
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use vm_memory::VolatileSlice;
+
+pub use counters::{Counter, NetCounters};
 
 /// Bytes of the header before each frame when [`NetInfo::header`] is set:
 /// `struct virtio_net_hdr_v1`, VIRTIO 1.2 section 5.1.6.
@@ -141,4 +146,13 @@ pub trait NetBackend: Send {
     /// Receives one frame into `room`, of [`NetInfo::max_frame`] bytes or more in at
     /// most [`MAX_FRAME_PIECES`] pieces, and returns its length.
     fn receive(&mut self, queue: u16, room: &[VolatileSlice<'_>]) -> Result<usize, NetError>;
+}
+
+/// A backend, and where its frontend counts: the attachment of an owner who wants
+/// to see the counters. Others attach the `Box<dyn NetBackend>` alone.
+pub struct CountedBackend {
+    /// What is behind the card.
+    pub backend: Box<dyn NetBackend>,
+    /// Shared with the owner. Goes on over resets.
+    pub counters: Arc<NetCounters>,
 }

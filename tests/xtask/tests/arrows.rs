@@ -6,10 +6,11 @@ use std::process::Command;
 
 use serde_json::Value;
 
-const DEVICES: [&str; 4] = [
+const DEVICES: [&str; 5] = [
     "device_serial",
     "device_virtio_blk",
     "device_virtio_fs",
+    "device_virtio_net",
     "device_virtio_vsock",
 ];
 /// Package name to the names of what it is built with, without dev-dependencies.

@@ -9,6 +9,7 @@ static BUILT_IN: &[&dyn DeviceFactory] = &[
     &device_serial::Factory,
     &device_virtio_blk::Factory,
     &device_virtio_fs::Factory,
+    &device_virtio_net::Factory,
     &device_virtio_vsock::Factory,
 ];
 

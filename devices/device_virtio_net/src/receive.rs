@@ -1,0 +1,272 @@
+//! Frames to the guest: the driver's buffers of one queue, and what the backend
+//! puts into them. VIRTIO 1.2 section 5.1.6.3 and 5.1.6.4.
+//!
+//! A backend is given room for its longest frame, which may be more than it needs.
+//! The buffers for it are taken from the ring once and kept for as many frames as
+//! they hold. Where the driver's buffers are smaller, host memory makes up what is
+//! missing; a frame that reaches into that is dropped, and its buffers are used for
+//! the next one.
+
+use std::collections::VecDeque;
+
+use device_model::GuestMemory;
+use device_model::net::{MAX_FRAME_PIECES, NET_HEADER, NetError};
+use vm_memory::{GuestAddress, GuestMemoryBackend, VolatileSlice};
+
+use crate::chain::{Side, walk};
+use crate::frontend::{Failure, Pause, Service};
+use crate::header::Header;
+use crate::queue::{DeviceQueue, QueueError};
+use crate::{ETHERNET, FRAMES_PER_TURN, VLAN_TAG};
+
+/// Chains taken from the ring in one turn, so that a driver that offers one useless
+/// buffer after the other does not hold the event loop.
+const CHAINS_PER_TURN: usize = 256;
+
+/// The most pieces of guest memory for one frame: the header before it and the host
+/// memory after it are pieces as well.
+const MAX_GUEST_PIECES: usize = MAX_FRAME_PIECES - 2;
+
+/// The receive queue of a pair.
+pub(crate) struct Receiver {
+    pub(crate) queue: DeviceQueue,
+    /// It is worth a try.
+    pub(crate) ready: bool,
+    /// Chains taken from the ring for the next frames, and their memory.
+    chains: VecDeque<Chain>,
+    pieces: VecDeque<Piece>,
+    bytes: usize,
+    /// The driver has had room for the longest frame, so it will again: then the
+    /// frame waits. A driver that never had is given what fits its buffers.
+    roomy: bool,
+}
+
+/// A buffer as the driver made it available.
+struct Chain {
+    head: u16,
+    bytes: usize,
+    pieces: usize,
+}
+
+/// Guest memory in one run.
+#[derive(Clone, Copy)]
+struct Piece {
+    address: GuestAddress,
+    len: usize,
+}
+
+impl Piece {
+    fn slice(self, memory: &GuestMemory) -> VolatileSlice<'_> {
+        GuestMemoryBackend::get_slice(memory, self.address, self.len)
+            .expect("guest memory stays where it was when the chain was taken")
+    }
+}
+
+/// What there is room for a frame in.
+enum Room {
+    Enough,
+    /// The driver has to offer more.
+    Starved,
+    /// More may be there, after others have had their turn.
+    Unknown,
+}
+
+impl Receiver {
+    pub(crate) fn new(queue: DeviceQueue) -> Self {
+        Receiver {
+            queue,
+            ready: true,
+            chains: VecDeque::new(),
+            pieces: VecDeque::new(),
+            bytes: 0,
+            roomy: false,
+        }
+    }
+
+    /// Passes on what the backend has for queue pair `pair`. `spill` is room for its
+    /// longest frame.
+    pub(crate) fn serve(
+        &mut self,
+        pair: u16,
+        spill: &mut [u8],
+        service: &mut Service<'_>,
+    ) -> Result<Pause, Failure> {
+        let memory = &service.guest.memory;
+        let mut header_bytes = [0; NET_HEADER];
+        let header = VolatileSlice::from(header_bytes.as_mut_slice());
+        let spill = VolatileSlice::from(spill);
+        let mut room = Vec::with_capacity(MAX_FRAME_PIECES);
+        let mut takes = CHAINS_PER_TURN;
+        for _ in 0..FRAMES_PER_TURN {
+            if service.is_limited() {
+                return Ok(Pause::Limited);
+            }
+            match self.stock_up(&mut takes, service)? {
+                Room::Enough => {}
+                Room::Starved => return Ok(Pause::Starved),
+                Room::Unknown => return Ok(Pause::Budget),
+            }
+            room.clear();
+            if service.guest.card.info.header {
+                room.push(header);
+            }
+            let held = self.lay_out(memory, &mut room);
+            if let Some(missing) = service.guest.card.longest_frame().checked_sub(held) {
+                let missing = spill.subslice(0, missing);
+                room.push(missing.expect("it has room for the longest frame"));
+            }
+            let len = match service.backend.receive(pair, &room) {
+                Ok(len) => len,
+                Err(NetError::WouldBlock) => return Ok(Pause::Blocked),
+                Err(NetError::FrameSize) => {
+                    service.guest.card.counters.received_dropped_length.add(1);
+                    continue;
+                }
+                Err(failed) => return Err(Failure::Backend(failed)),
+            };
+            let mut copy = Header::default();
+            if service.guest.card.info.header {
+                header.copy_to(&mut copy.0);
+            }
+            self.deliver(len, held, copy, service)?;
+        }
+        Ok(Pause::Budget)
+    }
+
+    /// Takes chains from the ring until there is room for the longest frame.
+    fn stock_up(&mut self, takes: &mut usize, service: &Service<'_>) -> Result<Room, QueueError> {
+        let longest = NET_HEADER + service.guest.card.longest_frame();
+        loop {
+            if self.bytes >= longest {
+                self.roomy = true;
+                return Ok(Room::Enough);
+            }
+            let full = self.pieces.len() >= MAX_GUEST_PIECES;
+            if full || (!service.guest.agreed.mergeable && !self.chains.is_empty()) {
+                return Ok(Room::Enough);
+            }
+            if *takes == 0 {
+                return Ok(Room::Unknown);
+            }
+            *takes -= 1;
+            if !self.take(service)? {
+                let wait = self.roomy || self.chains.is_empty();
+                return Ok(if wait { Room::Starved } else { Room::Enough });
+            }
+        }
+    }
+
+    /// Takes a chain from the ring, or gives it back at once when it is of no use.
+    /// False when there is none.
+    fn take(&mut self, service: &Service<'_>) -> Result<bool, QueueError> {
+        let memory = &service.guest.memory;
+        let Some(chain) = self.queue.pop(memory)? else {
+            return Ok(false);
+        };
+        let (head, before) = (chain.head_index(), self.pieces.len());
+        let bytes = walk(memory, chain, Side::Writable, |address, slice| {
+            let len = slice.len();
+            self.pieces.push_back(Piece { address, len });
+        });
+        let pieces = self.pieces.len() - before;
+        match bytes {
+            Some(bytes) if bytes > NET_HEADER && pieces <= MAX_GUEST_PIECES => {
+                self.bytes += bytes;
+                self.chains.push_back(Chain {
+                    head,
+                    bytes,
+                    pieces,
+                });
+            }
+            _ => {
+                self.pieces.truncate(before);
+                service.guest.card.counters.refused_buffers.add(1);
+                self.queue.complete(memory, head, 0)?;
+            }
+        }
+        Ok(true)
+    }
+
+    /// Adds the memory of the chains after the header to `room`, and says how many
+    /// bytes that is.
+    fn lay_out<'m>(&self, memory: &'m GuestMemory, room: &mut Vec<VolatileSlice<'m>>) -> usize {
+        let mut skip = NET_HEADER;
+        let mut held = 0;
+        for piece in self.pieces.iter().take(MAX_GUEST_PIECES) {
+            let skipped = skip.min(piece.len);
+            skip -= skipped;
+            if skipped < piece.len {
+                let slice = piece.slice(memory).offset(skipped);
+                let slice = slice.expect("less than the piece is skipped");
+                held += slice.len();
+                room.push(slice);
+            }
+        }
+        held
+    }
+
+    /// Gives the guest what the backend wrote: `len` bytes with its own header, to a
+    /// room that began with `held` bytes of guest memory.
+    fn deliver(
+        &mut self,
+        len: usize,
+        held: usize,
+        mut header: Header,
+        service: &mut Service<'_>,
+    ) -> Result<(), QueueError> {
+        let card = &service.guest.card;
+        let counters = &card.counters;
+        let frame = len.checked_sub(card.own_header());
+        let longest = match card.mtu {
+            Some(mtu) if service.guest.agreed.mtu && header.is_whole() => card
+                .longest_frame()
+                .min(usize::from(mtu) + ETHERNET + VLAN_TAG),
+            _ => card.longest_frame(),
+        };
+        let Some(frame) = frame.filter(|frame| (ETHERNET..=longest).contains(frame)) else {
+            counters.received_dropped_length.add(1);
+            return Ok(());
+        };
+        if frame > held {
+            counters.received_dropped_room.add(1);
+            return Ok(());
+        }
+        let mut left = NET_HEADER + frame;
+        let fitting = self.chains.iter().take_while(|chain| {
+            let needed = left > 0;
+            left = left.saturating_sub(chain.bytes);
+            needed
+        });
+        let count = fitting.count();
+        header.set_buffers(count as u16);
+        self.write_header(&service.guest.memory, &header);
+
+        let mut left = NET_HEADER + frame;
+        for chain in self.chains.drain(..count) {
+            let used = left.min(chain.bytes);
+            left -= used;
+            self.bytes -= chain.bytes;
+            self.pieces.drain(..chain.pieces);
+            // At most the longest frame and its header.
+            self.queue
+                .complete(&service.guest.memory, chain.head, used as u32)?;
+        }
+        self.queue.publish(&service.guest.memory)?;
+        service.passed(frame);
+        counters.received_frames.add(1);
+        counters.received_bytes.add(frame as u64);
+        Ok(())
+    }
+
+    fn write_header(&self, memory: &GuestMemory, header: &Header) {
+        let mut rest = header.0.as_slice();
+        for piece in &self.pieces {
+            if rest.is_empty() {
+                break;
+            }
+            let (now, later) = rest.split_at(piece.len.min(rest.len()));
+            piece.slice(memory).copy_from(now);
+            rest = later;
+        }
+    }
+}
