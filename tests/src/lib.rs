@@ -7,6 +7,8 @@
 mod folder;
 mod host;
 mod image;
+mod namespace;
+mod peer;
 mod program;
 mod unprivileged;
 
@@ -19,6 +21,8 @@ use shem::{Command, Event, ExitStatus, Image, KernelPack, Process, Store, Vm, Vm
 pub use folder::Folder;
 pub use host::Resources;
 pub use image::{build_image, image_of_programs};
+pub use namespace::{in_own_network, ip};
+pub use peer::{ECHO, Peer, free_port};
 pub use program::{Outcome, Shem};
 pub use unprivileged::Unprivileged;
 
