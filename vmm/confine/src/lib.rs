@@ -128,7 +128,7 @@ fn enter(mode: SeccompMode, kind: &ThreadKind) -> Result<Enforcement, ConfineErr
             capabilities::keep_files(access.as_users)?;
             folders::enter(access)?
         }
-        ThreadKind::Vcpu | ThreadKind::EventLoop | ThreadKind::BlockIo => {
+        ThreadKind::Vcpu | ThreadKind::EventLoop | ThreadKind::BlockIo | ThreadKind::Forwarder => {
             capabilities::drop_all()?;
             Enforcement::Full
         }
@@ -138,6 +138,7 @@ fn enter(mode: SeccompMode, kind: &ThreadKind) -> Result<Enforcement, ConfineErr
         ThreadKind::EventLoop => tables::EVENT_LOOP,
         ThreadKind::BlockIo => tables::BLOCK_IO,
         ThreadKind::FileServer(_) => tables::FILE_SERVER,
+        ThreadKind::Forwarder => tables::FORWARDER,
     };
     filter::load(mode, table)?;
     Ok(enforcement)

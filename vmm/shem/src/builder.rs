@@ -272,6 +272,7 @@ impl VmBuilder {
             });
         }
         devices.extend(plan.devices);
+        let threads = confined_threads(self.seccomp);
         let machine = Machine::start(MachineConfig {
             start: self.start,
             vcpus: self.vcpus,
@@ -282,7 +283,7 @@ impl VmBuilder {
             devices,
             made: Vec::new(),
             console: self.console,
-            threads: confined_threads(self.seccomp),
+            threads: threads.clone(),
             before_guest: self.before_guest,
         })?;
         let agent = greet(&machine, streams, &incoming, self.boot_timeout)?;
@@ -291,7 +292,7 @@ impl VmBuilder {
             .try_clone_to_owned()
             .and_then(|control| machine.stop_on_hangup(control, StopReason::AgentLost))
             .map_err(host("watch the agent"))?;
-        Ok(Vm::new(machine, agent, watch, config, plan.in_use))
+        Ok(Vm::new(machine, agent, watch, config, threads, plan.in_use))
     }
 }
 
