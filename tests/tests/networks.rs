@@ -214,13 +214,28 @@ fn a_server_in_the_guest_is_reached_by_the_host_and_many_queues_carry_iperf() {
         let child = shem.spawn();
         let mut server = Running::until(child, "Server listening");
         let client = Command::new("iperf3")
-            .args(["-c", "10.77.0.2", "-n", "32M", "-P", "2", "--bidir", "--json"])
+            .args([
+                "-c",
+                "10.77.0.2",
+                "-n",
+                "32M",
+                "-P",
+                "2",
+                "--bidir",
+                "--json",
+            ])
             .output()
             .unwrap();
         let said = String::from_utf8_lossy(&client.stdout);
         assert!(client.status.success(), "{said}");
         let mut rest = String::new();
-        server.0.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
+        server
+            .0
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut rest)
+            .unwrap();
         assert!(server.0.wait().unwrap().success(), "{rest}");
     });
 }
@@ -243,11 +258,25 @@ fn passt_leads_to_servers_of_the_host_and_published_ports_into_the_guest() {
         assert_said(&outcome, &words);
 
         let probe = format!("{}:/probe:ro", guest_programs().display());
-        let options = ["-v", &probe, "--net", "passt", "-p", "127.0.0.1:8080:7", "-p", "127.0.0.1:8081:7/udp"];
+        let options = [
+            "-v",
+            &probe,
+            "--net",
+            "passt",
+            "-p",
+            "127.0.0.1:8080:7",
+            "-p",
+            "127.0.0.1:8081:7/udp",
+        ];
         let child = Shem::run("tuned", &options, &["/probe/net-probe", "serve", "7"]).spawn();
         let _guest = Running::until(child, "ready");
-        for words in [["tcp", "127.0.0.1:8080", "1000000"].as_slice(), &["udp", "127.0.0.1:8081", "50", "1000"]] {
-            let probe = Command::new(guest_programs().join("net-probe")).args(words).output();
+        for words in [
+            ["tcp", "127.0.0.1:8080", "1000000"].as_slice(),
+            &["udp", "127.0.0.1:8081", "50", "1000"],
+        ] {
+            let probe = Command::new(guest_programs().join("net-probe"))
+                .args(words)
+                .output();
             let probe = Outcome::of(probe.unwrap());
             assert_said(&probe, &["came back"]);
         }
@@ -263,7 +292,11 @@ fn two_guests_meet_at_a_hub() {
     let script = "ping -c 2 10.9.0.1; /probe/net-probe tcp 10.9.0.1:7 4000000; \
                   /probe/net-probe udp 10.9.0.1:7 50 1400";
     let outcome = guest("stock", &[&net(2)], script).outcome();
-    let words = ["2 packets received", "4000000 bytes came back", "50 datagrams came back"];
+    let words = [
+        "2 packets received",
+        "4000000 bytes came back",
+        "50 datagrams came back",
+    ];
     assert_said(&outcome, &words);
 }
 
@@ -271,9 +304,17 @@ fn two_guests_meet_at_a_hub() {
 fn an_endpoint_that_vanishes_takes_the_link_and_not_the_vm() {
     in_own_network(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let net = format!("golem=tcp://{},ip=10.42.42.2/24", listener.local_addr().unwrap());
-        let script = "until test $(cat /sys/class/net/eth0/carrier) = 0; do usleep 10000; done; echo gone";
-        let shem = guest("tuned", &[&net], &format!("echo up $(cat /sys/class/net/eth0/carrier); {script}"));
+        let net = format!(
+            "golem=tcp://{},ip=10.42.42.2/24",
+            listener.local_addr().unwrap()
+        );
+        let script =
+            "until test $(cat /sys/class/net/eth0/carrier) = 0; do usleep 10000; done; echo gone";
+        let shem = guest(
+            "tuned",
+            &[&net],
+            &format!("echo up $(cat /sys/class/net/eth0/carrier); {script}"),
+        );
         let mut child = shem.spawn();
         let (endpoint, _) = listener.accept().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

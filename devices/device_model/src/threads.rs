@@ -1,4 +1,5 @@
-//! How a device starts a thread of its own, under the machine's confinement.
+//! How a device, or its machine's owner, starts a thread of its own, under the
+//! machine's confinement.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -17,6 +18,8 @@ pub enum ThreadKind {
     /// Serves files of the host to the guest, for one virtqueue of a file
     /// system device.
     FileServer(FileAccess),
+    /// Takes connections to ports of the host and passes them on to the guest.
+    Forwarder,
 }
 
 /// What a thread may do to the host's files by name. By default nothing.

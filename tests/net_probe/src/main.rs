@@ -105,10 +105,19 @@ fn tcp(address: &str, bytes: usize) -> Result<()> {
 }
 
 fn udp(address: &str, count: usize, size: usize) -> Result<()> {
-    ensure!((NUMBER..=MAX_DATAGRAM).contains(&size), "size is {NUMBER} to {MAX_DATAGRAM}");
-    let any = if address.starts_with('[') { "[::]:0" } else { "0.0.0.0:0" };
+    ensure!(
+        (NUMBER..=MAX_DATAGRAM).contains(&size),
+        "size is {NUMBER} to {MAX_DATAGRAM}"
+    );
+    let any = if address.starts_with('[') {
+        "[::]:0"
+    } else {
+        "0.0.0.0:0"
+    };
     let socket = UdpSocket::bind(any)?;
-    socket.connect(address).with_context(|| format!("connect to {address}"))?;
+    socket
+        .connect(address)
+        .with_context(|| format!("connect to {address}"))?;
     socket.set_read_timeout(Some(LOST))?;
     let mut missing: BTreeSet<usize> = (0..count).collect();
     let mut answer = vec![0; MAX_DATAGRAM];
@@ -130,7 +139,10 @@ fn udp(address: &str, count: usize, size: usize) -> Result<()> {
                 let mut number = [0; NUMBER];
                 number.copy_from_slice(&answer[..NUMBER]);
                 let number = u32::from_le_bytes(number) as usize;
-                ensure!(answer[..len] == datagram(number, size), "datagram {number} is another");
+                ensure!(
+                    answer[..len] == datagram(number, size),
+                    "datagram {number} is another"
+                );
                 if missing.remove(&number) {
                     left = left.saturating_sub(1);
                 }

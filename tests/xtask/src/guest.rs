@@ -45,7 +45,8 @@ pub fn build() -> Result<Built> {
 /// where `shem` looks for it.
 fn build_guest_init(target: &Path) -> Result<PathBuf> {
     say("building guest-init and the programs that test file systems");
-    let built = build_static(target, &["guest_init", "posix_suite", "net_probe"])?.join("guest-init");
+    let built =
+        build_static(target, &["guest_init", "posix_suite", "net_probe"])?.join("guest-init");
     for profile in ["debug", "release"] {
         paths::copy_if_changed(&built, &target.join(profile).join("guest-init"))?;
     }

@@ -177,6 +177,7 @@ mod tests {
             (tables::EVENT_LOOP, tables::VCPU),
             (tables::VCPU, tables::BLOCK_IO),
             (tables::START_UP, tables::FILE_SERVER),
+            (tables::START_UP, tables::FORWARDER),
         ] {
             let [starter, started] = [starter, started].map(|table| rules(table.allowed).unwrap());
             for (call, own) in started {
@@ -196,6 +197,7 @@ mod tests {
             tables::EVENT_LOOP,
             tables::BLOCK_IO,
             tables::FILE_SERVER,
+            tables::FORWARDER,
         ] {
             let rules = rules(table.allowed).unwrap();
             for call in [

@@ -161,7 +161,7 @@ fn enter(policy: &Policy, kind: &ThreadKind) -> Result<Enforcement, ConfineError
             capabilities::drop_all()?;
             folders::enter_paths(plugins.paths())?
         }
-        ThreadKind::Vcpu | ThreadKind::EventLoop | ThreadKind::BlockIo => {
+        ThreadKind::Vcpu | ThreadKind::EventLoop | ThreadKind::BlockIo | ThreadKind::Forwarder => {
             capabilities::drop_all()?;
             Enforcement::Full
         }
@@ -171,6 +171,7 @@ fn enter(policy: &Policy, kind: &ThreadKind) -> Result<Enforcement, ConfineError
         ThreadKind::EventLoop => (tables::EVENT_LOOP, plugins.calls()),
         ThreadKind::BlockIo => (tables::BLOCK_IO, &[][..]),
         ThreadKind::FileServer(_) => (tables::FILE_SERVER, &[][..]),
+        ThreadKind::Forwarder => (tables::FORWARDER, &[][..]),
     };
     filter::load(policy.mode, table, also)?;
     Ok(enforcement)

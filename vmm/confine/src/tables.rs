@@ -98,6 +98,13 @@ pub(crate) const FILE_SERVER: Table = Table {
     refused: &[NO_CLONE3, NO_OPEN, NO_READLINK, NO_GETCWD],
 };
 
+/// A thread that takes connections to ports of the host, on listeners that it is
+/// given, and those that it starts for each connection, which inherit this filter.
+pub(crate) const FORWARDER: Table = Table {
+    allowed: &[EVERY_THREAD, NEW_THREADS, STREAMS, EVENTS, NEW_STREAMS],
+    refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
+};
+
 /// Any arguments.
 const fn any(call: i64) -> Allow {
     Allow { call, when: &[] }
@@ -224,6 +231,9 @@ const STREAMS: &[Allow] = &[
     any(SYS_getsockname),
     any(SYS_getpeername),
 ];
+
+/// New streams to the guest.
+const NEW_STREAMS: &[Allow] = &[only(SYS_socketpair, &[is(0, libc::AF_UNIX)])];
 
 /// New connections to programs of this host, and no network.
 #[rustfmt::skip]

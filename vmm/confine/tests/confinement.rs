@@ -7,7 +7,7 @@ mod own_process;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::UdpSocket;
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
@@ -35,6 +35,7 @@ fn confined(mode: SeccompMode, kind: ThreadKind, body: impl FnOnce() + Send + 's
         ThreadKind::EventLoop => "events",
         ThreadKind::BlockIo => "blk0-q0",
         ThreadKind::FileServer(_) => "fs0-q0",
+        ThreadKind::Forwarder => "ports",
     };
     let threads = Threads::new(move |kind| enter_thread(&mode.into(), kind).map(drop));
     let handle = threads.spawn(name.to_owned(), kind, body).unwrap();
@@ -262,6 +263,60 @@ fn event_loop_serves_streams_under_its_filter() {
         assert_eq!(text, "hello");
     });
     assert_done(&output);
+}
+
+#[test]
+fn forwarder_takes_connections_on_threads_of_its_own_and_makes_none() {
+    let name = "forwarder_takes_connections_on_threads_of_its_own_and_makes_none";
+    let output = in_own_process(name, || {
+        report_violations();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        enter_process(&SeccompMode::Kill.into(), false).unwrap();
+        confined(SeccompMode::Kill, ThreadKind::Forwarder, move || {
+            use_the_runtime();
+            let (taken, _) = listener.accept().unwrap();
+            let taken = std::sync::Arc::new(taken);
+            let relay = std::thread::Builder::new()
+                .name("port".into())
+                .spawn(move || {
+                    use_the_runtime();
+                    let (host, mut guest) = UnixStream::pair().unwrap();
+                    host.try_clone().unwrap().set_read_timeout(None).unwrap();
+                    guest.write_all(b"answer").unwrap();
+                    guest.shutdown(std::net::Shutdown::Write).unwrap();
+                    taken.set_nodelay(true).unwrap();
+                    stream_relay(&host, &taken);
+                });
+            relay.unwrap().join().unwrap();
+        });
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "answer");
+        confined(SeccompMode::Kill, ThreadKind::Forwarder, || {
+            let _ = TcpStream::connect("127.0.0.1:1");
+        });
+    });
+    assert_violation(
+        &output,
+        "shem: seccomp: thread \"ports\" made system call 41 (socket), which its filter does not \
+         allow; run with --seccomp log to go on, and report this",
+    );
+}
+
+/// One way of what relays do: wait, read, write, and pass the end on.
+fn stream_relay(from: &UnixStream, to: &TcpStream) {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::sys::socket::{MsgFlags, recv, send};
+    use std::os::fd::AsFd;
+    let mut entries = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+    poll(&mut entries, PollTimeout::NONE).unwrap();
+    let mut bytes = [0; 64];
+    let len = recv(from.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT).unwrap();
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    send(to.as_raw_fd(), &bytes[..len], flags).unwrap();
+    to.shutdown(std::net::Shutdown::Write).unwrap();
 }
 
 #[test]

@@ -316,6 +316,7 @@ impl VmBuilder {
         }
         devices.extend(plan.devices);
         devices.extend(specs);
+        let threads = confined_threads(policy);
         let machine = Machine::start(MachineConfig {
             start: self.start,
             vcpus: self.vcpus,
@@ -326,7 +327,7 @@ impl VmBuilder {
             devices,
             made,
             console: self.console,
-            threads: confined_threads(policy),
+            threads: threads.clone(),
             before_guest: self.before_guest,
         })?;
         let agent = greet(&machine, streams, &incoming, self.boot_timeout)?;
@@ -336,7 +337,10 @@ impl VmBuilder {
             .and_then(|control| machine.stop_on_hangup(control, StopReason::AgentLost))
             .map_err(host("watch the agent"))?;
         plugins.agent_ready().map_err(DeviceError::from)?;
-        Ok(Vm::new(machine, agent, watch, config, plugins, plan.in_use))
+        let in_use = plan.in_use;
+        Ok(Vm::new(
+            machine, agent, watch, config, plugins, threads, in_use,
+        ))
     }
 }
 

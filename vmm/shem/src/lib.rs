@@ -36,6 +36,7 @@
 mod builder;
 mod command;
 mod devices;
+mod forward;
 mod initramfs;
 mod store;
 mod vm;
@@ -47,17 +48,18 @@ pub use builder::{
 pub use command::{Command, Tty, WindowSize};
 pub use confine::{Policy, SeccompMode};
 pub use devices::{DeviceError, DeviceOptions, Devices};
+pub use forward::{ForwardError, Forwarder, PortForward};
 pub use guest_client::{
     AgentPort, ArchiveReader, ArchiveWriter, ClientError, Event, ExecError, Output, Process, Stdin,
 };
 pub use guest_protocol::{
     ArchiveRead, ExecFailureKind, Exit, ExitStatus, Failure, FileKind, FileStat, FileWrite,
-    VERSION as PROTOCOL_VERSION,
+    HostEntry, Interface, IpPrefix, Resolver, Route, VERSION as PROTOCOL_VERSION,
 };
 pub use gvmi::{ContainerConfig, Image};
 pub use machine::probe::{ProbeError, run as probe_kvm};
 pub use machine::{MAX_VCPUS, MIN_MEMORY, MachineError, Stage, StopReason, StopReport, Timeline};
-pub use store::{KernelPack, Store, StoreError};
+pub use store::{CARD_MODULES, KernelPack, Store, StoreError};
 pub use vm::{STOP_GRACE, Vm};
 pub use volumes::{
     Cache, Disk, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes, OnError,

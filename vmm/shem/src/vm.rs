@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use guest_client::{Agent, ExecError, Process};
+use device_model::Threads;
+use guest_client::{Agent, ClientError, ExecError, Process};
+use guest_protocol::{HostEntry, Interface, Resolver};
 use gvmi::ContainerConfig;
 use machine::{Machine, StopReason, StopReport, Timeline, Watch};
 
 use crate::devices::{DeviceError, PluginDevices};
-use crate::{Command, KernelPack, VmBuilder};
+use crate::{Command, ForwardError, Forwarder, KernelPack, PortForward, VmBuilder};
 
 /// How long a guest may take to shut down in order before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -24,6 +26,8 @@ pub struct Vm {
     agent: Agent,
     machine: Machine,
     config: ContainerConfig,
+    /// Starts threads that are as confined as the machine's.
+    threads: Threads,
     /// Keeps named volumes from being removed.
     _in_use: Vec<Arc<File>>,
 }
@@ -40,6 +44,7 @@ impl Vm {
         watch: Watch,
         config: ContainerConfig,
         plugins: PluginDevices,
+        threads: Threads,
         in_use: Vec<Arc<File>>,
     ) -> Self {
         Vm {
@@ -48,6 +53,7 @@ impl Vm {
             agent,
             machine,
             config,
+            threads,
             _in_use: in_use,
         }
     }
@@ -56,6 +62,44 @@ impl Vm {
     /// once, from any thread.
     pub fn exec(&self, command: &Command) -> Result<Process, ExecError> {
         self.agent.exec(command.to_exec(&self.config))
+    }
+
+    /// Gives a network interface of the guest its addresses and routes, and brings
+    /// it up. What is there already is no error, and what is there beside stays.
+    ///
+    /// # Errors
+    /// [`ClientError::Failed`] with the guest's error number, which names the
+    /// interface and the step: `ENODEV` when there is no such interface.
+    pub fn set_interface(&self, interface: &Interface) -> Result<(), ClientError> {
+        self.agent.set_interface(interface.clone())
+    }
+
+    /// Replaces the guest's `/etc/resolv.conf`.
+    pub fn set_resolver(&self, resolver: &Resolver) -> Result<(), ClientError> {
+        self.agent.set_resolver(resolver.clone())
+    }
+
+    /// Adds to the guest's `/etc/hosts` the entries that it does not have.
+    pub fn add_hosts(&self, entries: &[HostEntry]) -> Result<(), ClientError> {
+        self.agent.hosts(entries.to_vec())
+    }
+
+    /// Has what connects to `ports` of this host arrive at ports of the guest,
+    /// until the forwarder is dropped. It takes no network card: the guest's
+    /// servers see connections from their own loopback interface.
+    ///
+    /// ```no_run
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let builder: shem::VmBuilder = todo!();
+    /// use shem::PortForward;
+    ///
+    /// let port = PortForward::bind("127.0.0.1:8080".parse()?, 80)?;
+    /// let vm = builder.boot()?;
+    /// let forwarder = vm.forward(vec![port])?;
+    /// # Ok(()) }
+    /// ```
+    pub fn forward(&self, ports: Vec<PortForward>) -> Result<Forwarder, ForwardError> {
+        Forwarder::start(ports, Arc::clone(self.agent.port()), &self.threads)
     }
 
     /// The agent: files, host entries, clock.
