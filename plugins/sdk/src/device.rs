@@ -13,6 +13,9 @@ pub trait Device: Send + Sized + 'static {
     /// `deny_unknown_fields`, or have a [`Device::CONFIG_SCHEMA`] that does.
     type Config: DeserializeOwned;
 
+    /// What it is, in one line; empty: the plugin's own summary.
+    const SUMMARY: &'static str = "";
+
     /// JSON Schema of the configuration, which the host checks before it calls
     /// anything: for better errors and for `shem plugin info`. The keywords are
     /// those of `config_schema` in the C header.

@@ -25,6 +25,7 @@
 //! What each callback may do, on which thread it comes and what its errors mean is
 //! said in the C headers of `plugins/abi`, and holds here in the same way.
 
+mod descriptor;
 mod device;
 mod error;
 mod export;
@@ -35,6 +36,7 @@ pub mod shim;
 pub mod testing;
 mod virtio;
 
+pub use crate::descriptor::descriptor;
 pub use crate::device::{Device, NoConfig};
 pub use crate::error::{Error, Result};
 pub use crate::host::{Events, Guest, Host, Level};

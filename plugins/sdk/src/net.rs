@@ -12,6 +12,9 @@ use plugin_abi::Iovec;
 use crate::device::Device;
 use crate::error::Result;
 
+/// Most pieces of a frame: see `send` of `shem_net_backend_t`.
+const MAX_PIECES: usize = 64;
+
 /// What is behind a virtual network card. `EAGAIN` and `EMSGSIZE`
 /// ([`Error::from_errno`](crate::Error::from_errno)) are answers of `send` and
 /// `receive`; other errors end the device.
@@ -110,11 +113,11 @@ impl<'a> Pieces<'a> {
         self.len() == 0
     }
 
-    /// Writes all of it to `fd` in one call, which for a datagram socket is one frame.
+    /// Writes all of it to `fd` in one call.
     pub fn write_to(self, fd: BorrowedFd<'_>) -> io::Result<usize> {
         let (pieces, count) = self.raw();
         // SAFETY: pieces of memory that the kernel may read.
-        done(unsafe { libc::writev(fd.as_raw_fd(), pieces, count) })
+        done(unsafe { libc::writev(fd.as_raw_fd(), pieces.cast_const(), count as libc::c_int) })
     }
 
     /// Reads from `fd` into it in one call.
@@ -122,16 +125,101 @@ impl<'a> Pieces<'a> {
         let (pieces, count) = self.raw();
         // SAFETY: pieces of memory that the kernel may write, to which nobody has a
         // reference: they are the guest's.
-        done(unsafe { libc::readv(fd.as_raw_fd(), pieces, count) })
+        done(unsafe { libc::readv(fd.as_raw_fd(), pieces.cast_const(), count as libc::c_int) })
+    }
+
+    /// Sends `head` and all of it to the socket `fd` in one call: one datagram, or
+    /// as much of it as a stream takes. Does not wait, and raises no `SIGPIPE`.
+    pub fn send_to(self, fd: BorrowedFd<'_>, head: &[u8]) -> io::Result<usize> {
+        let empty = Iovec {
+            data: std::ptr::null_mut(),
+            len: 0,
+        };
+        let mut all = [empty; 1 + MAX_PIECES];
+        let too_many = || io::Error::from_raw_os_error(libc::EMSGSIZE);
+        let pieces = all.get_mut(1..=self.0.len()).ok_or_else(too_many)?;
+        pieces.copy_from_slice(self.0);
+        // Only read: the kernel's type has no constant pointers.
+        let data = head.as_ptr().cast_mut().cast();
+        let len = head.len();
+        all[0] = Iovec { data, len };
+        let all = Pieces(&all[..1 + self.0.len()]);
+        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+        let message = all.message();
+        // SAFETY: a message of pieces of memory that the kernel may read.
+        done(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) })
+    }
+
+    /// Receives one datagram of the socket `fd`, without waiting. Its length, which
+    /// is more than [`Pieces::len`] when it has been cut.
+    pub fn receive_from(self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        let mut message = self.message();
+        // SAFETY: a message of pieces of memory that the kernel may write, as above.
+        done(unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) })
+    }
+
+    /// Copies from its bytes at `offset` on to `to`; how many there were.
+    pub fn copy_to(self, offset: usize, to: &mut [u8]) -> usize {
+        self.each(offset, to.len(), |piece, at, len| {
+            // SAFETY: `len` bytes of guest memory, and as many of `to`, which is not
+            // guest memory.
+            unsafe { std::ptr::copy_nonoverlapping(piece, to[at..].as_mut_ptr(), len) };
+        })
+    }
+
+    /// Copies `from` to its beginning; how many bytes there was room for.
+    pub fn copy_from(self, from: &[u8]) -> usize {
+        self.each(0, from.len(), |piece, at, len| {
+            // SAFETY: as above, the other way.
+            unsafe { std::ptr::copy_nonoverlapping(from[at..].as_ptr(), piece, len) };
+        })
+    }
+
+    /// Calls `copy` with the parts of the `len` bytes at `offset`: where one is, how
+    /// many came before, and its length, which is as much of `len` as is left at most.
+    fn each(
+        self,
+        mut offset: usize,
+        len: usize,
+        mut copy: impl FnMut(*mut u8, usize, usize),
+    ) -> usize {
+        let mut done = 0;
+        for piece in self.0 {
+            let skipped = offset.min(piece.len);
+            offset -= skipped;
+            let now = (piece.len - skipped).min(len - done);
+            if now > 0 {
+                copy(piece.data.cast::<u8>().wrapping_add(skipped), done, now);
+                done += now;
+            }
+        }
+        done
     }
 
     /// As the kernel takes them: the same layout.
-    fn raw(self) -> (*const libc::iovec, libc::c_int) {
+    fn raw(self) -> (*mut libc::iovec, usize) {
         const { assert!(size_of::<Iovec>() == size_of::<libc::iovec>()) };
-        (self.0.as_ptr().cast(), self.0.len() as libc::c_int)
+        (self.0.as_ptr().cast_mut().cast(), self.0.len())
+    }
+
+    fn message(self) -> libc::msghdr {
+        let (pieces, count) = self.raw();
+        libc::msghdr {
+            msg_name: std::ptr::null_mut(),
+            msg_namelen: 0,
+            msg_iov: pieces,
+            msg_iovlen: count,
+            msg_control: std::ptr::null_mut(),
+            msg_controllen: 0,
+            msg_flags: 0,
+        }
     }
 }
 
 fn done(answer: isize) -> io::Result<usize> {
     usize::try_from(answer).map_err(|_| io::Error::last_os_error())
 }
+
+#[cfg(test)]
+mod tests;

@@ -123,7 +123,11 @@ pub const fn driver<D: Device, K: Kind<D>>(
         struct_size: size::<abi::Driver>(),
         reserved: 0,
         name: Str::new(name),
-        summary: Str::new(summary),
+        summary: Str::new(if D::SUMMARY.is_empty() {
+            summary
+        } else {
+            D::SUMMARY
+        }),
         config_schema: Str::new(D::CONFIG_SCHEMA),
         create: Some(create::<D, K>),
     }

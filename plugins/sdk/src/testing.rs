@@ -13,7 +13,7 @@ use plugin_abi as abi;
 use plugin_abi::{Iovec, Str};
 
 use crate::host::{Events, Host};
-use crate::net::Directions;
+use crate::net::{Directions, Pieces};
 use crate::virtio::Queue;
 
 /// The host of one device under test. Keep it longer than the device.
@@ -117,6 +117,88 @@ impl MockHost {
     /// What was written to the chains that came back, in order of their coming.
     pub fn completed(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.asked().done)
+    }
+
+    /// Waits until something holds of what the device waits for, `limit` at most,
+    /// and says what: for [`Device::on_event`](crate::Device::on_event).
+    pub fn due(&self, limit: Duration) -> Vec<(i32, Events, u64)> {
+        let waits = self.asked().fds.clone();
+        let mut polled: Vec<libc::pollfd> = waits.iter().map(polled).collect();
+        let limit = i32::try_from(limit.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: as many structs as it is told, for this call.
+        unsafe { libc::poll(polled.as_mut_ptr(), polled.len() as libc::nfds_t, limit) };
+        let due = waits.iter().zip(&polled);
+        due.filter(|(_, polled)| polled.revents != 0)
+            .map(|((fd, _, token), polled)| (*fd, told(polled.revents), *token))
+            .collect()
+    }
+}
+
+fn polled((fd, events, _): &(i32, Events, u64)) -> libc::pollfd {
+    let mut wanted = 0;
+    if events.read {
+        wanted |= libc::POLLIN | libc::POLLRDHUP;
+    }
+    if events.write {
+        wanted |= libc::POLLOUT;
+    }
+    libc::pollfd {
+        fd: *fd,
+        events: wanted,
+        revents: 0,
+    }
+}
+
+fn told(events: libc::c_short) -> Events {
+    Events {
+        read: events & (libc::POLLIN | libc::POLLRDHUP) != 0,
+        write: events & libc::POLLOUT != 0,
+        hang_up: events & (libc::POLLHUP | libc::POLLERR) != 0,
+    }
+}
+
+/// A frame of a guest, or room for one, as a [`NetBackend`](crate::NetBackend) is
+/// given it.
+pub struct Frame {
+    bytes: Vec<u8>,
+    cuts: Vec<usize>,
+    pieces: Vec<Iovec>,
+}
+
+impl Frame {
+    /// `bytes` in pieces of the lengths `cuts` and one with what is left.
+    pub fn cut(bytes: &[u8], cuts: &[usize]) -> Self {
+        Frame {
+            bytes: bytes.to_vec(),
+            cuts: cuts.to_vec(),
+            pieces: Vec::new(),
+        }
+    }
+
+    /// Room for `len` bytes in one piece.
+    pub fn room(len: usize) -> Self {
+        Frame::cut(&vec![0; len], &[])
+    }
+
+    /// For a backend.
+    pub fn pieces(&mut self) -> Pieces<'_> {
+        let mut rest = self.bytes.as_mut_slice();
+        self.pieces.clear();
+        for cut in self.cuts.iter().copied().chain([usize::MAX]) {
+            let (piece, later) = rest.split_at_mut(cut.min(rest.len()));
+            self.pieces.push(Iovec {
+                data: piece.as_mut_ptr().cast(),
+                len: piece.len(),
+            });
+            rest = later;
+        }
+        // SAFETY: they are of `bytes`, which is borrowed as long as they are.
+        unsafe { Pieces::new(&self.pieces) }
+    }
+
+    /// What is in it.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

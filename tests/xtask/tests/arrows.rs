@@ -117,7 +117,7 @@ fn what_runs_in_the_guest_knows_its_own_four_crates_only() {
 fn the_plugin_abi_needs_nothing_and_its_host_no_more_than_devices_do() {
     assert_eq!(arrows()["plugin_abi"], BTreeSet::new());
     assert_eq!(ours("plugin_sdk"), BTreeSet::from(["plugin_abi".into()]));
-    for plugin in ["hello", "entropy", "rust-devices"] {
+    for plugin in ["hello", "entropy", "net", "rust-devices"] {
         assert_eq!(
             ours(plugin),
             BTreeSet::from(["plugin_sdk".into()]),

@@ -1,0 +1,217 @@
+//! A card with one queue pair whose cable is a [`Link`], or is pulled out.
+//!
+//! A link that ends takes nothing with it: the guest sees its cable pulled, and what
+//! it sends is dropped until there is another link.
+
+use std::os::fd::AsRawFd;
+
+use plugin_sdk::{Directions, Error, Events, Host, Level, Pieces, Result};
+
+use crate::link::{Ended, Link, Stop};
+
+/// Token of the link's descriptor. A driver has its own from 1 on.
+pub const LINK: u64 = 0;
+
+/// The card's end.
+pub struct Cable {
+    host: Host,
+    link: Option<Box<dyn Link>>,
+    /// What the frontend waits for.
+    wanted: Directions,
+    /// What the descriptor is waited for.
+    watched: Events,
+    /// Frames that went nowhere since the last word of it.
+    lost: u64,
+    /// Nobody took a frame lately, which has been said.
+    refused: bool,
+}
+
+impl Cable {
+    /// One that is pulled out.
+    pub fn new(host: Host) -> Self {
+        Cable {
+            host,
+            link: None,
+            wanted: Directions::default(),
+            watched: Events::NONE,
+            lost: 0,
+            refused: false,
+        }
+    }
+
+    /// There is a link.
+    pub fn is_plugged(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Puts a link in, of which the guest is not told here: in `create` there is no
+    /// guest yet.
+    pub fn plug(&mut self, link: Box<dyn Link>) -> Result<()> {
+        self.watched = self.events(&*link);
+        let fd = link.descriptor().as_raw_fd();
+        self.host.add_fd(fd, self.watched, LINK)?;
+        self.link = Some(link);
+        Ok(())
+    }
+
+    /// Pulls the link out, says why, and tells the guest.
+    pub fn unplug(&mut self, why: &str) -> Result<()> {
+        let Some(link) = self.link.take() else {
+            return Ok(());
+        };
+        self.host.remove_fd(link.descriptor().as_raw_fd())?;
+        self.host
+            .log(Level::Warn, &format!("the link is down: {why}"));
+        self.host.net_link(false)?;
+        // What waits to be sent is to be dropped.
+        self.tell(Directions {
+            receive: false,
+            send: self.wanted.send,
+        })
+    }
+
+    /// What came of frames that went nowhere, if there were any.
+    pub fn report_lost(&mut self) {
+        if self.lost > 0 {
+            let text = format!("{} frames went nowhere", self.lost);
+            self.host.log(Level::Info, &text);
+            self.lost = 0;
+        }
+    }
+
+    /// [`plugin_sdk::Device::on_event`] for [`LINK`].
+    pub fn on_event(&mut self, events: Events) -> Result<()> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        if events.hang_up {
+            match link.trouble() {
+                Stop::Ended(ended) => return self.end(&ended),
+                Stop::Lost(error) => self.note_lost(&error),
+                Stop::WouldBlock | Stop::FrameSize => {}
+            }
+        }
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        if events.write
+            && let Err(Stop::Ended(ended)) = link.send_rest()
+        {
+            return self.end(&ended);
+        }
+        let ready = Directions {
+            receive: events.read && self.wanted.receive,
+            send: events.write && self.wanted.send && !link.has_rest(),
+        };
+        self.watch()?;
+        self.tell(ready)
+    }
+
+    /// [`plugin_sdk::NetBackend::set_interest`].
+    pub fn set_interest(&mut self, wanted: Directions) -> Result<()> {
+        self.wanted = wanted;
+        self.watch()?;
+        // Of the rest the descriptor tells.
+        let now = match &self.link {
+            Some(link) => Directions {
+                receive: wanted.receive && link.has_more(),
+                send: false,
+            },
+            None => Directions {
+                receive: false,
+                send: wanted.send,
+            },
+        };
+        self.tell(now)
+    }
+
+    /// [`plugin_sdk::NetBackend::send`].
+    pub fn send(&mut self, frame: Pieces<'_>) -> Result<()> {
+        let Some(link) = &mut self.link else {
+            self.lost += 1;
+            return Ok(());
+        };
+        let had_rest = link.has_rest();
+        let sent = link.send(frame);
+        if link.has_rest() != had_rest {
+            self.watch()?;
+        }
+        match sent {
+            Ok(()) => Ok(()),
+            Err(Stop::WouldBlock) => Err(Error::from_errno(libc::EAGAIN)),
+            Err(Stop::FrameSize) => Err(Error::from_errno(libc::EMSGSIZE)),
+            Err(Stop::Lost(error)) => {
+                self.note_lost(&error);
+                Ok(())
+            }
+            Err(Stop::Ended(ended)) => {
+                self.lost += 1;
+                self.end(&ended)
+            }
+        }
+    }
+
+    /// [`plugin_sdk::NetBackend::receive`].
+    pub fn receive(&mut self, room: Pieces<'_>) -> Result<usize> {
+        let nothing = || Error::from_errno(libc::EAGAIN);
+        let link = self.link.as_mut().ok_or_else(nothing)?;
+        match link.receive(room) {
+            Ok(len) => {
+                self.refused = false;
+                Ok(len)
+            }
+            Err(Stop::FrameSize) => Err(Error::from_errno(libc::EMSGSIZE)),
+            Err(Stop::WouldBlock) => Err(nothing()),
+            Err(Stop::Lost(error)) => {
+                self.note_lost(&error);
+                Err(nothing())
+            }
+            Err(Stop::Ended(ended)) => {
+                self.end(&ended)?;
+                Err(nothing())
+            }
+        }
+    }
+
+    fn end(&mut self, ended: &Ended) -> Result<()> {
+        self.unplug(&ended.to_string())
+    }
+
+    /// Said once, until a frame comes.
+    fn note_lost(&mut self, error: &std::io::Error) {
+        self.lost += 1;
+        if !self.refused {
+            self.refused = true;
+            let text = format!("a frame was not taken, and perhaps more are not: {error}");
+            self.host.log(Level::Warn, &text);
+        }
+    }
+
+    fn tell(&self, ready: Directions) -> Result<()> {
+        if ready == Directions::default() {
+            return Ok(());
+        }
+        self.host.net_ready(0, ready)
+    }
+
+    fn events(&self, link: &dyn Link) -> Events {
+        Events {
+            read: self.wanted.receive,
+            write: self.wanted.send || link.has_rest(),
+            hang_up: false,
+        }
+    }
+
+    fn watch(&mut self) -> Result<()> {
+        let Some(link) = &self.link else {
+            return Ok(());
+        };
+        let events = self.events(&**link);
+        if events != self.watched {
+            let fd = link.descriptor().as_raw_fd();
+            self.host.modify_fd(fd, events, LINK)?;
+            self.watched = events;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,307 @@
+//! Driver `net-golem`: Golem's networks, as exe-unit carries them over a local socket.
+//!
+//! Frames are whole: without offloads, because exe-unit's own network stack verifies
+//! each checksum, and without a header.
+
+use std::io::ErrorKind::{AddrInUse, ConnectionAborted, ConnectionRefused, WouldBlock};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::Duration;
+
+use plugin_sdk::{
+    Device, Directions, Error, Events, Host, Level, NetBackend, NetInfo, NetSetup, Pieces, Result,
+    descriptor,
+};
+use serde::Deserialize;
+
+use crate::cable::{Cable, LINK};
+use crate::datagram::{Datagram, MAX_UDP, Peer};
+use crate::endpoint::{Endpoint, address, local_for};
+use crate::frames::{LONGEST_FRAME, Prefix};
+use crate::link::longest_frame;
+use crate::mac;
+use crate::stream::Stream;
+
+/// The longest packet in Golem's private networks.
+const VPN_MTU: u16 = 1220;
+/// The longest packet on the way to the Internet.
+const INET_MTU: u16 = 65_521;
+/// How long a connection may take that is made before the VM starts.
+const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Token of a listening socket.
+const LISTENER: u64 = LINK + 1;
+
+/// Which of Golem's networks it is.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Network {
+    #[default]
+    Vpn,
+    Inet,
+}
+
+/// What the schema says.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    endpoint: String,
+    #[serde(default)]
+    listen: bool,
+    local: Option<String>,
+    fd: Option<i32>,
+    #[serde(default)]
+    network: Network,
+    mac: Option<String>,
+    mtu: Option<u16>,
+}
+
+/// A listening socket, of which one connection at a time is the link.
+enum Listener {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    fn as_raw_fd(&self) -> i32 {
+        match self {
+            Listener::Tcp(listener) => listener.as_raw_fd(),
+            Listener::Unix(listener) => listener.as_raw_fd(),
+        }
+    }
+
+    fn accept(&self) -> std::io::Result<(OwnedFd, Prefix)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, _) = listener.accept()?;
+                // Without it a frame waits for the answer to the one before.
+                stream.set_nodelay(true)?;
+                Ok((stream.into(), Prefix::Big32))
+            }
+            Listener::Unix(listener) => Ok((listener.accept()?.0.into(), Prefix::Native16)),
+        }
+    }
+}
+
+/// The device.
+pub struct Golem {
+    host: Host,
+    cable: Cable,
+    /// Waited for while there is no link.
+    listener: Option<Listener>,
+    mac: Option<[u8; 6]>,
+    mtu: u16,
+    longest: usize,
+}
+
+impl Golem {
+    /// Opens what `config` names.
+    fn open(&mut self, config: &Config, endpoint: Endpoint) -> Result<()> {
+        match endpoint {
+            Endpoint::Udp(peer) => {
+                let link = self.udp(config, peer)?;
+                self.cable.plug(Box::new(link))
+            }
+            Endpoint::Tcp(peer) if config.listen => {
+                let listener = TcpListener::bind(peer)?;
+                let local = listener.local_addr()?;
+                listener.set_nonblocking(true)?;
+                self.listen(Listener::Tcp(listener), &format!("tcp {local}"))
+            }
+            Endpoint::Tcp(peer) => {
+                let stream = TcpStream::connect_timeout(&peer, CONNECT_LIMIT)?;
+                stream.set_nodelay(true)?;
+                let link = Stream::new(stream.into(), Prefix::Big32, self.longest)?;
+                self.cable.plug(Box::new(link))
+            }
+            Endpoint::Unix(path) if config.listen => {
+                let listener = listen_at(&path)?;
+                listener.set_nonblocking(true)?;
+                self.listen(Listener::Unix(listener), &path.display().to_string())
+            }
+            Endpoint::Unix(path) => {
+                let stream = UnixStream::connect(path)?;
+                let link = Stream::new(stream.into(), Prefix::Native16, self.longest)?;
+                self.cable.plug(Box::new(link))
+            }
+        }
+    }
+
+    fn udp(&self, config: &Config, peer: SocketAddr) -> Result<Datagram> {
+        let socket = match (config.fd, &config.local) {
+            (Some(number), _) => UdpSocket::from(descriptor(number)?),
+            (None, Some(local)) => {
+                let bound = UdpSocket::bind(address(local)?).map_err(Error::from);
+                bound.map_err(|error| error.context(&format!("bind local {local:?}")))?
+            }
+            (None, None) => UdpSocket::bind(local_for(peer))?,
+        };
+        // Frames of others are none: nobody else on this host can send one.
+        socket.connect(peer)?;
+        let local = socket.local_addr()?;
+        self.host.log(
+            Level::Info,
+            &format!("frames go from udp {local} to {peer}"),
+        );
+        Ok(Datagram::new(socket.into(), Peer::Address, self.longest)?)
+    }
+
+    fn listen(&mut self, listener: Listener, place: &str) -> Result<()> {
+        let fd = listener.as_raw_fd();
+        self.host.add_fd(fd, Events::READ, LISTENER)?;
+        self.host
+            .log(Level::Info, &format!("waiting for a peer at {place}"));
+        self.listener = Some(listener);
+        Ok(())
+    }
+
+    /// Takes a peer when there is none.
+    fn accept(&mut self) -> Result<()> {
+        let Some(listener) = &self.listener else {
+            return Ok(());
+        };
+        if self.cable.is_plugged() {
+            return Ok(());
+        }
+        let (socket, prefix) = match listener.accept() {
+            Ok(accepted) => accepted,
+            Err(error) if matches!(error.kind(), WouldBlock | ConnectionAborted) => return Ok(()),
+            // The process has no descriptor left, say. Asked again it would be so again.
+            Err(error) => {
+                let text = format!("no peer can be taken any more: {error}");
+                self.host.log(Level::Error, &text);
+                let fd = listener.as_raw_fd();
+                return self.host.modify_fd(fd, Events::NONE, LISTENER);
+            }
+        };
+        let fd = listener.as_raw_fd();
+        let link = Stream::new(socket, prefix, self.longest)?;
+        self.cable.report_lost();
+        self.cable.plug(Box::new(link))?;
+        // The next one waits in line.
+        self.host.modify_fd(fd, Events::NONE, LISTENER)?;
+        self.host
+            .log(Level::Info, "the link is up: a peer has come");
+        self.host.net_link(true)
+    }
+
+    /// After anything that may have ended the link.
+    fn listen_again(&mut self, was_plugged: bool) -> Result<()> {
+        match &self.listener {
+            Some(listener) if was_plugged && !self.cable.is_plugged() => {
+                let fd = listener.as_raw_fd();
+                self.host.modify_fd(fd, Events::READ, LISTENER)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does something with the cable, which may end its link.
+    fn with_cable<T>(&mut self, body: impl FnOnce(&mut Cable) -> Result<T>) -> Result<T> {
+        let was_plugged = self.cable.is_plugged();
+        let outcome = body(&mut self.cable);
+        self.listen_again(was_plugged)?;
+        outcome
+    }
+}
+
+/// A listening socket at `path`, in the place of one that nobody listens at.
+fn listen_at(path: &Path) -> Result<UnixListener> {
+    match UnixListener::bind(path) {
+        Err(error) if error.kind() == AddrInUse => {
+            let left = UnixStream::connect(path);
+            if !left.is_err_and(|error| error.kind() == ConnectionRefused) {
+                return Err(error.into());
+            }
+            std::fs::remove_file(path)?;
+            Ok(UnixListener::bind(path)?)
+        }
+        bound => Ok(bound?),
+    }
+}
+
+impl Device for Golem {
+    type Config = Config;
+    const SUMMARY: &'static str = "A network of Golem's, over a socket of exe-unit";
+    const CONFIG_SCHEMA: &'static str = include_str!("golem/schema.json");
+
+    fn create(host: Host, _: &str, config: Config) -> Result<Self> {
+        let endpoint = Endpoint::parse(&config.endpoint)?;
+        let is_udp = matches!(endpoint, Endpoint::Udp(_));
+        if is_udp && config.listen {
+            return Err(Error::new(
+                "listen is for tcp and unix endpoints: a udp one has no connections",
+            ));
+        }
+        if !is_udp && (config.local.is_some() || config.fd.is_some()) {
+            return Err(Error::new("local and fd are for udp endpoints"));
+        }
+        if config.local.is_some() && config.fd.is_some() {
+            return Err(Error::new("local and fd are both given: one of them binds"));
+        }
+        let mac = config.mac.as_deref().map(mac::parse).transpose()?;
+        let mtu = config.mtu.unwrap_or(match config.network {
+            Network::Vpn => VPN_MTU,
+            Network::Inet => INET_MTU,
+        });
+        let most = if is_udp { MAX_UDP } else { LONGEST_FRAME };
+        let mut golem = Golem {
+            host,
+            cable: Cable::new(host),
+            listener: None,
+            mac,
+            mtu,
+            longest: longest_frame(mtu).min(most),
+        };
+        let opened = golem.open(&config, endpoint);
+        opened.map_err(|error| error.context(&format!("endpoint {:?}", config.endpoint)))?;
+        Ok(golem)
+    }
+
+    fn on_event(&mut self, _: i32, events: Events, token: u64) -> Result<()> {
+        match token {
+            LISTENER => self.accept(),
+            _ => self.with_cable(|cable| cable.on_event(events)),
+        }
+    }
+}
+
+impl NetBackend for Golem {
+    fn describe(&mut self) -> Result<NetInfo> {
+        Ok(NetInfo {
+            offloads: 0,
+            queue_pairs: 1,
+            mtu: Some(self.mtu),
+            mac: self.mac,
+            header: false,
+            link_up: self.cable.is_plugged(),
+            max_frame: self.longest as u32,
+        })
+    }
+
+    fn start(&mut self, _: NetSetup) -> Result<()> {
+        self.cable.set_interest(Directions::default())
+    }
+
+    fn stop(&mut self) {
+        // Frames stay where they are; what failed here fails at the next start.
+        let _ = self.cable.set_interest(Directions::default());
+        self.cable.report_lost();
+    }
+
+    fn set_interest(&mut self, _: u16, directions: Directions) -> Result<()> {
+        self.cable.set_interest(directions)
+    }
+
+    fn send(&mut self, _: u16, frame: Pieces<'_>) -> Result<()> {
+        self.with_cable(|cable| cable.send(frame))
+    }
+
+    fn receive(&mut self, _: u16, room: Pieces<'_>) -> Result<usize> {
+        self.with_cable(|cable| cable.receive(room))
+    }
+}
+
+#[cfg(test)]
+mod tests;

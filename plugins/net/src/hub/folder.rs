@@ -1,0 +1,165 @@
+//! A hub's folder, where its members find each other: a listening socket of each.
+//!
+//! Who joins has the folder to itself for that moment, by a lock that goes with its
+//! process. It connects to every socket in it, and removes those that nobody listens at
+//! any more. So every two members are connected, and once.
+
+use std::fs::{self, DirBuilder, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use plugin_sdk::{Error, Result};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
+};
+
+/// Most members of a hub.
+pub const MAX_MEMBERS: usize = 64;
+/// Connections that may wait for a member whose guest does not run yet: those of
+/// members that came and went count as well.
+const BACKLOG: i32 = 4096;
+/// The end of a socket's name.
+const SUFFIX: &str = ".member";
+
+/// A membership.
+pub struct Joined {
+    /// Later members connect to it.
+    pub listener: OwnedFd,
+    /// Its name.
+    pub path: PathBuf,
+    /// Connections to those who were there.
+    pub members: Vec<OwnedFd>,
+}
+
+/// Joins the hub in `folder`, which is made if it is not there, for this user alone.
+pub fn join(folder: &Path) -> Result<Joined> {
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+        _ => {}
+    }
+    let lock = File::open(folder)?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    let mut members = Vec::new();
+    for number in 0..MAX_MEMBERS {
+        members.extend(connect_to(&member(folder, number))?);
+    }
+    for number in 0..MAX_MEMBERS {
+        let path = member(folder, number);
+        let listener = socket()?;
+        match bind(&listener, &SocketAddrUnix::new(&path)?) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => continue,
+            Err(error) => return Err(error.into()),
+        }
+        listen(&listener, BACKLOG)?;
+        return Ok(Joined {
+            listener,
+            path,
+            members,
+        });
+    }
+    let text = format!("the hub is full: it has {MAX_MEMBERS} members");
+    Err(Error::new(text))
+}
+
+fn member(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("{number}{SUFFIX}"))
+}
+
+/// A connection to the member at `path`, if there is one.
+fn connect_to(path: &Path) -> Result<Option<OwnedFd>> {
+    let socket = socket()?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(Some(socket)),
+        Err(Errno::NOENT) => Ok(None),
+        // Its member was killed: one that ends removes it.
+        Err(Errno::CONNREFUSED) => {
+            fs::remove_file(path)?;
+            Ok(None)
+        }
+        Err(error) => {
+            let error = Error::from(error);
+            Err(error.context(&format!("connect to {}", path.display())))
+        }
+    }
+}
+
+/// Keeps the bounds of frames, and tells of the other side's end.
+fn socket() -> Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    Ok(socket_with(family, kind, flags, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn each_connects_to_those_before() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("hub");
+        let joined: Vec<_> = (0..4).map(|_| join(&folder).unwrap()).collect();
+        let counts: Vec<_> = joined.iter().map(|joined| joined.members.len()).collect();
+        assert_eq!(counts, [0, 1, 2, 3]);
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&folder).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn what_a_killed_member_left_makes_room_for_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = join(folder.path()).unwrap();
+        let second = join(folder.path()).unwrap();
+        assert_eq!(names(folder.path()), ["0.member", "1.member"]);
+        // As at a SIGKILL: the socket closes, the file stays.
+        drop(first);
+        let third = join(folder.path()).unwrap();
+        assert_eq!(third.members.len(), 1);
+        assert_eq!(third.path, folder.path().join("0.member"));
+        drop((second, third));
+        assert_eq!(join(folder.path()).unwrap().members.len(), 0);
+        assert_eq!(names(folder.path()), ["0.member"]);
+    }
+
+    #[test]
+    fn members_who_join_at_the_same_time_are_all_connected_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let joined: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..16)
+                .map(|_| scope.spawn(|| join(path).unwrap()))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        let connections: usize = joined.iter().map(|joined| joined.members.len()).sum();
+        assert_eq!(connections, 16 * 15 / 2);
+    }
+
+    #[test]
+    fn a_full_hub_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let _members: Vec<_> = (0..MAX_MEMBERS)
+            .map(|_| join(folder.path()).unwrap())
+            .collect();
+        let error = join(folder.path()).err().unwrap().to_string();
+        assert_eq!(error, "the hub is full: it has 64 members");
+    }
+}

@@ -1,0 +1,231 @@
+//! Frames over a stream socket, each after its length. What a full socket leaves of a
+//! frame is kept and goes first; there is never more than one such.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use plugin_sdk::Pieces;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
+
+use crate::frames::{Decoder, Prefix};
+use crate::link::{ETHERNET, Ended, Link, SOCKET_BUFFER, Stop, end_of};
+
+/// A connected stream.
+pub struct Stream {
+    socket: OwnedFd,
+    prefix: Prefix,
+    decoder: Decoder,
+    /// What is to be sent before the next frame, from `sent` on.
+    rest: Vec<u8>,
+    sent: usize,
+    /// The longest frame either way.
+    longest: usize,
+}
+
+impl Stream {
+    /// Of a connected socket, for frames of at most `longest` bytes.
+    pub fn new(socket: OwnedFd, prefix: Prefix, longest: usize) -> rustix::io::Result<Self> {
+        sockopt::set_socket_send_buffer_size(&socket, SOCKET_BUFFER)?;
+        sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)?;
+        Ok(Stream {
+            socket,
+            prefix,
+            decoder: Decoder::new(prefix),
+            rest: Vec::new(),
+            sent: 0,
+            longest,
+        })
+    }
+}
+
+fn stop(error: io::Error) -> Stop {
+    match error.kind() {
+        io::ErrorKind::WouldBlock => Stop::WouldBlock,
+        io::ErrorKind::BrokenPipe => Ended::Closed.into(),
+        _ => Ended::Socket(error).into(),
+    }
+}
+
+impl Link for Stream {
+    fn descriptor(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    fn send(&mut self, frame: Pieces<'_>) -> Result<(), Stop> {
+        let len = frame.len();
+        if !(ETHERNET..=self.longest).contains(&len) {
+            return Err(Stop::FrameSize);
+        }
+        let head = self.prefix.head(len).ok_or(Stop::FrameSize)?;
+        self.send_rest()?;
+        let head = head.bytes();
+        let sent = frame.send_to(self.socket.as_fd(), head).map_err(stop)?;
+        let total = head.len() + len;
+        if sent < total {
+            self.rest.resize(total, 0);
+            self.rest[..head.len()].copy_from_slice(head);
+            frame.copy_to(0, &mut self.rest[head.len()..]);
+            self.sent = sent;
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, room: Pieces<'_>) -> Result<usize, Stop> {
+        loop {
+            if let Some(frame) = self.decoder.frame().map_err(Ended::from)? {
+                if !(ETHERNET..=self.longest.min(room.len())).contains(&frame.len()) {
+                    return Err(Stop::FrameSize);
+                }
+                return Ok(room.copy_from(frame));
+            }
+            // Each turn has a part of a frame, which is no longer than the longest.
+            let read = recv(&self.socket, self.decoder.room(), RecvFlags::DONTWAIT);
+            match read.map_err(|error| stop(error.into()))? {
+                (0, _) => return Err(Ended::Closed.into()),
+                (count, _) => self.decoder.filled(count),
+            }
+        }
+    }
+
+    fn has_rest(&self) -> bool {
+        !self.rest.is_empty()
+    }
+
+    fn send_rest(&mut self) -> Result<(), Stop> {
+        while self.sent < self.rest.len() {
+            let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+            match send(&self.socket, &self.rest[self.sent..], flags) {
+                Ok(sent) => self.sent += sent,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(stop(error.into())),
+            }
+        }
+        self.rest.clear();
+        self.sent = 0;
+        Ok(())
+    }
+
+    fn has_more(&self) -> bool {
+        self.decoder.has_answer()
+    }
+
+    fn trouble(&mut self) -> Stop {
+        end_of(self.socket.as_fd()).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use plugin_sdk::testing::Frame;
+
+    use super::*;
+
+    const LONGEST: usize = 65_535;
+
+    fn pair(prefix: Prefix) -> (Stream, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Stream::new(ours.into(), prefix, LONGEST).unwrap(), theirs)
+    }
+
+    #[test]
+    fn frames_go_and_come_with_their_lengths() {
+        let (mut link, mut theirs) = pair(Prefix::Native16);
+        link.send(Frame::cut(&[7; 60], &[14]).pieces()).unwrap();
+        let mut got = [0; 62];
+        theirs.read_exact(&mut got).unwrap();
+        assert_eq!(got[..2], 60u16.to_ne_bytes());
+        assert_eq!(got[2..], [7; 60]);
+        theirs.write_all(&got).unwrap();
+        theirs.write_all(&got[..30]).unwrap();
+        let mut room = Frame::room(LONGEST);
+        assert_eq!(link.receive(room.pieces()).unwrap(), 60);
+        assert_eq!(room.bytes()[..60], [7; 60]);
+        let half = link.receive(room.pieces());
+        assert!(matches!(half, Err(Stop::WouldBlock)));
+        theirs.write_all(&got[30..]).unwrap();
+        assert_eq!(link.receive(room.pieces()).unwrap(), 60);
+    }
+
+    #[test]
+    fn a_full_stream_keeps_the_rest_of_one_frame_and_loses_no_byte() {
+        let (mut link, mut theirs) = pair(Prefix::Big32);
+        let mut sent = 0u8;
+        loop {
+            match link.send(Frame::cut(&[sent; 50_000], &[14, 7]).pieces()) {
+                Ok(()) => sent += 1,
+                Err(Stop::WouldBlock) => break,
+                Err(stop) => panic!("{stop:?}"),
+            }
+            assert!(sent < 250, "a socket without end");
+        }
+        // So that both ends of a frame are met, also with a socket that takes whole
+        // ones.
+        let reader = std::thread::spawn(move || {
+            let mut frames = Vec::new();
+            let mut head = [0; 4];
+            while theirs.read_exact(&mut head).is_ok() {
+                let mut frame = vec![0; u32::from_be_bytes(head) as usize];
+                theirs.read_exact(&mut frame).unwrap();
+                frames.push(frame);
+            }
+            frames
+        });
+        while link.has_rest() {
+            let mut fds = [rustix::event::PollFd::new(
+                &link.socket,
+                rustix::event::PollFlags::OUT,
+            )];
+            rustix::event::poll(&mut fds, None).unwrap();
+            match link.send_rest() {
+                Ok(()) | Err(Stop::WouldBlock) => {}
+                Err(stop) => panic!("{stop:?}"),
+            }
+        }
+        drop(link);
+        let frames = reader.join().unwrap();
+        assert_eq!(frames.len(), usize::from(sent));
+        for (number, frame) in (0..).zip(frames) {
+            assert_eq!(frame, [number; 50_000]);
+        }
+    }
+
+    #[test]
+    fn a_length_that_no_frame_has_ends_the_link() {
+        let (mut link, mut theirs) = pair(Prefix::Big32);
+        theirs.write_all(&[0xff; 8]).unwrap();
+        let ended = link.receive(Frame::room(LONGEST).pieces());
+        let Err(Stop::Ended(Ended::Framing(bad))) = ended else {
+            panic!("{ended:?}");
+        };
+        assert_eq!(bad.0, 0xffff_ffff);
+    }
+
+    #[test]
+    fn a_frame_that_does_not_fit_is_passed_over() {
+        let (mut link, mut theirs) = pair(Prefix::Big32);
+        for len in [13u32, 65_540, 60] {
+            theirs.write_all(&len.to_be_bytes()).unwrap();
+            theirs.write_all(&vec![1; len as usize]).unwrap();
+        }
+        for _ in 0..2 {
+            let dropped = link.receive(Frame::room(LONGEST).pieces());
+            assert!(matches!(dropped, Err(Stop::FrameSize)), "{dropped:?}");
+        }
+        assert_eq!(link.receive(Frame::room(LONGEST).pieces()).unwrap(), 60);
+    }
+
+    #[test]
+    fn the_end_of_the_other_side_is_told_in_both_directions() {
+        let (mut link, theirs) = pair(Prefix::Big32);
+        drop(theirs);
+        let ended = link.receive(Frame::room(LONGEST).pieces());
+        assert!(matches!(ended, Err(Stop::Ended(Ended::Closed))));
+        let ended = link.send(Frame::room(60).pieces());
+        assert!(matches!(ended, Err(Stop::Ended(Ended::Closed))));
+        assert!(matches!(link.trouble(), Stop::Ended(Ended::Closed)));
+    }
+}
