@@ -123,6 +123,20 @@ impl Driver {
         }
     }
 
+    /// Begins anew with empty rings, as a driver does after it has reset the device.
+    pub fn reset(&mut self) {
+        let rings = vec![0; RINGS_LEN as usize];
+        for index in 0..self.queues.len() {
+            self.at = index;
+            self.write(&rings, self.rings());
+            let queue = &mut self.queues[index];
+            (queue.descriptors, queue.avail) = (0, 0);
+            // An error says that there is no kick to forget.
+            let _ = queue.kick.read();
+        }
+        self.at = 0;
+    }
+
     /// Has what follows be of queue `index`.
     pub fn at(&mut self, index: usize) -> &mut Self {
         self.at = index;

@@ -32,11 +32,13 @@ pub(crate) fn drive(
         .iter()
         .map(|size| QUEUE_SIZE.min(*size))
         .collect();
+    // One memory for the device's life, as a VM has.
+    let mut driver = Driver::with_queues(&sizes);
     for round in 0..rounds {
         subject.stage("ack_features, read_config or write_config");
         virtio.ack_features(virtio.features());
         configuration_space(virtio);
-        let mut driver = Driver::with_queues(&sizes);
+        driver.reset();
         let _interrupts = start(subject, &event_loop, &driver, virtio)?;
         subject.stage("queue_ready");
         load(&mut driver, sizes.len());
@@ -60,7 +62,7 @@ pub(crate) fn drive(
         }
         sound(device)?;
     }
-    broken_rings(subject, device, virtio, &event_loop, &sizes)
+    broken_rings(subject, device, virtio, &event_loop, &mut driver)
 }
 
 fn start(
@@ -127,15 +129,15 @@ fn broken_rings(
     device: &PluginDevice,
     virtio: &mut dyn VirtioDevice,
     event_loop: &Loop,
-    sizes: &[u16],
+    driver: &mut Driver,
 ) -> Result<(), Finding> {
-    let mut driver = Driver::with_queues(sizes);
-    let _interrupts = start(subject, event_loop, &driver, virtio)?;
+    driver.reset();
+    let _interrupts = start(subject, event_loop, driver, virtio)?;
     subject.stage("queue_ready of a driver that broke the rings");
     // The host warns of such a driver, which nobody has here but this check.
     let level = log::max_level();
     log::set_max_level(log::LevelFilter::Error);
-    for queue in 0..sizes.len() {
+    for queue in 0..virtio.queue_max_sizes().len() {
         let driver = driver.at(queue);
         driver.set_avail(BROKEN_INDEX);
         driver.kick();
@@ -151,8 +153,8 @@ fn broken_rings(
     })?;
     subject.stage("deactivate");
     virtio.deactivate();
-    let driver = Driver::with_queues(sizes);
-    let _interrupts = start(subject, event_loop, &driver, virtio)?;
+    driver.reset();
+    let _interrupts = start(subject, event_loop, driver, virtio)?;
     subject.stage("deactivate");
     virtio.deactivate();
     sound(device)

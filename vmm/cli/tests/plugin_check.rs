@@ -128,6 +128,7 @@ fn what_breaks_a_rule_in_use_fails_the_check_of_that_rule() {
             "use",
             "a guest that breaks its rings ends the device for good",
         ),
+        ("late", "use", "it went on with its queues after deactivate"),
         (
             "silent",
             "use",
