@@ -152,7 +152,9 @@ static int32_t set_interest(shem_device_t *device, uint16_t queue, uint32_t dire
   (void)queue;
   all->interest = directions;
   uint32_t events = directions & SHEM_NET_RECEIVE ? SHEM_EVENT_READ : 0;
-  return all->events->modify(all->host, all->fds[0], events, 7);
+  int32_t bad = all->events->modify(all->host, all->fds[0], events, 7);
+  events = directions & SHEM_NET_SEND ? SHEM_EVENT_WRITE : 0;
+  return bad ? bad : all->events->modify(all->host, all->fds[1], events, 8);
 }
 
 static int32_t send_frame(shem_device_t *device, uint16_t queue, const shem_iovec_t *pieces,
@@ -182,8 +184,9 @@ static const shem_net_backend_t dumb_net = {
 static int32_t on_event(shem_device_t *device, int32_t fd, uint32_t events, uint64_t token) {
   all_t *all = of(device);
   (void)fd;
-  if (token != 7 || !(events & SHEM_EVENT_READ)) return -EPROTO;
-  if (all->net && all->interest) all->net->ready(all->host, 0, SHEM_NET_RECEIVE);
+  uint32_t direction = token == 7 ? SHEM_NET_RECEIVE : SHEM_NET_SEND;
+  if (!(events & (token == 7 ? SHEM_EVENT_READ : SHEM_EVENT_WRITE))) return -EPROTO;
+  if (all->net && all->interest & direction) all->net->ready(all->host, 0, direction);
   return answer(all, "on_event", 0);
 }
 
@@ -299,17 +302,20 @@ static int32_t create_net(const shem_host_t *host, shem_str_t id, shem_str_t con
   if (outcome) return outcome;
   all->net = host->get_extension(host, shem_str(SHEM_EXT_NET_BACKEND));
   if (pipe2(all->fds, 04000 /* O_NONBLOCK */ | 040000 /* O_DIRECT */)) return -errno;
-  return all->events->add(host, all->fds[0], 0, 7);
+  int32_t bad = all->events->add(host, all->fds[0], 0, 7);
+  return bad ? bad : all->events->add(host, all->fds[1], 0, 8);
 }
 
+#define SCHEMA "{\"properties\":{\"do\":{\"type\":\"string\"}},\"additionalProperties\":false}"
+
 static const shem_driver_t plain_driver = {sizeof(shem_driver_t), 0, SHEM_STR("c-plain"),
-                                           SHEM_STR("Off the bus"), SHEM_STR(""),
+                                           SHEM_STR("Off the bus"), SHEM_STR(SCHEMA),
                                            create_plain};
 static const shem_driver_t virtio_driver = {sizeof(shem_driver_t), 0, SHEM_STR("c-virtio"),
-                                            SHEM_STR("Adds one"), SHEM_STR(""),
+                                            SHEM_STR("Adds one"), SHEM_STR(SCHEMA),
                                             create_virtio};
 static const shem_driver_t net_driver = {sizeof(shem_driver_t), 0, SHEM_STR("c-net"),
-                                         SHEM_STR("A cable"), SHEM_STR(""), create_net};
+                                         SHEM_STR("A cable"), SHEM_STR(SCHEMA), create_net};
 static const shem_driver_t *const drivers[] = {&plain_driver, &virtio_driver, &net_driver};
 
 const shem_plugin_entry_t shem_plugin_entry = {

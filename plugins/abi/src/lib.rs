@@ -12,11 +12,13 @@
 
 mod core_abi;
 mod ext;
+mod headers;
 mod layout;
 mod sized;
 
 pub use crate::core_abi::*;
 pub use crate::ext::*;
+pub use crate::headers::HEADERS;
 pub use crate::layout::{Field, LAYOUTS, Layout};
 pub use crate::sized::{MAX_STRUCT_SIZE, SizeError, Versioned, read_sized};
 

@@ -54,6 +54,20 @@ fn including(headers: &[String]) -> String {
 }
 
 #[test]
+fn the_texts_are_those_of_the_files_and_of_all_of_them() {
+    let mut files = headers();
+    files.sort();
+    let mut texts: Vec<_> = plugin_abi::HEADERS.to_vec();
+    texts.sort();
+    let named: Vec<_> = texts.iter().map(|(path, _)| *path).collect();
+    assert_eq!(named, files);
+    for (path, text) in texts {
+        let file = fs::read_to_string(include().join(path)).expect("a header");
+        assert_eq!(text, file, "{path}");
+    }
+}
+
+#[test]
 fn each_header_compiles_alone_as_c11() {
     for header in headers() {
         let source = including(std::slice::from_ref(&header));

@@ -7,7 +7,7 @@ use device_model::{NewDevice, Subscriber};
 use event_manager::{EventOps, Events, MutEventSubscriber};
 use serde_json::Value;
 
-use crate::failure::DeviceFailure;
+use crate::failure::{DeviceFailure, FailureKind};
 use crate::guest::{GuestAdditions, GuestFacts};
 use crate::instance::{CallStats, Instance, Making, lock};
 use crate::load::{Driver, Plugin};
@@ -103,6 +103,12 @@ impl PluginDevice {
     /// Why the device is not called any more, if so.
     pub fn failure(&self) -> Option<&DeviceFailure> {
         self.0.failure()
+    }
+
+    /// A function of the host that it called where that is not allowed, the first
+    /// one. In debug builds that is a failure as well.
+    pub fn misuse(&self) -> Option<&FailureKind> {
+        self.0.misuse()
     }
 
     /// How long its callbacks took.

@@ -59,6 +59,7 @@ pub(crate) struct HostState {
     pub queue_pairs: OnceLock<u16>,
     error: Mutex<Option<String>>,
     misuse: Mutex<Option<FailureKind>>,
+    first_misuse: OnceLock<FailureKind>,
 }
 
 thread_local! {
@@ -80,9 +81,12 @@ impl HostState {
     /// fails, with its next callback at the latest.
     pub(crate) fn misused(&self, function: &'static str, allowed: &'static str) {
         log::warn!(target: &self.target, "device {:?} called {function}, which is allowed {allowed}", self.id);
+        let kind = FailureKind::Misuse { function, allowed };
         if cfg!(debug_assertions) {
-            *lock(&self.misuse) = Some(FailureKind::Misuse { function, allowed });
+            *lock(&self.misuse) = Some(kind.clone());
         }
+        // The first one counts.
+        let _ = self.first_misuse.set(kind);
     }
 }
 
@@ -151,6 +155,7 @@ impl Instance {
             queue_pairs: OnceLock::new(),
             error: Mutex::default(),
             misuse: Mutex::default(),
+            first_misuse: OnceLock::new(),
         });
         let host = Box::new(host_api::host(&state));
         let mut stats = CallStats::default();
@@ -245,6 +250,10 @@ impl Instance {
 
     pub(crate) fn failure(&self) -> Option<&DeviceFailure> {
         self.failure.get()
+    }
+
+    pub(crate) fn misuse(&self) -> Option<&FailureKind> {
+        self.state.first_misuse.get()
     }
 
     pub(crate) fn stats(&self) -> CallStats {

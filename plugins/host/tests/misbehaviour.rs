@@ -133,7 +133,7 @@ fn a_slow_callback_is_counted() {
 }
 
 #[test]
-fn a_host_function_on_the_wrong_thread_fails_the_device_in_debug_builds() {
+fn a_host_function_on_the_wrong_thread_is_told_and_fails_the_device_in_debug_builds() {
     let (_library, plugin) = devices();
     let device = create(&plugin, "c-plain", json!({ "do": "thread" })).unwrap();
     let failure = device.before_boot().err();
@@ -141,6 +141,7 @@ fn a_host_function_on_the_wrong_thread_fails_the_device_in_debug_builds() {
         function: "set_error",
         allowed: "inside of the device's callbacks only",
     };
+    assert_eq!(device.misuse(), Some(&misuse));
     let expected = cfg!(debug_assertions).then_some(misuse);
     assert_eq!(failure.map(|failure| failure.kind), expected);
 }

@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::net::UdpSocket;
+
 use device_model::net::{Directions, NetBackend, NetError, NetNews, NetSetup, Offloads};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use plugin_host::{Plugin, PluginDevice};
@@ -178,5 +180,119 @@ fn a_backend_that_cannot_be_is_refused() {
         let device = create(&plugin, "c-net", json!({ "do": word })).unwrap();
         let error = device.net_backend().unwrap().err().expect("refused");
         assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+/// The example of a cable between two VMs, and what its configurations are.
+fn udp_link() -> (support::Library, Plugin) {
+    let source = "plugins/examples/udp-link-c/udp_link.c";
+    let library = support::library_at(source, &[]);
+    let plugin = Plugin::load(&library.path).unwrap();
+    (library, plugin)
+}
+
+/// A port of this host that nobody has, as it was a moment ago.
+fn free(host: &str) -> String {
+    let socket = UdpSocket::bind((host, 0)).unwrap();
+    socket.local_addr().unwrap().to_string()
+}
+
+/// One end of the cable.
+fn end(plugin: &Plugin, local: &str, peer: &str) -> (PluginDevice, Box<dyn NetBackend>) {
+    let config = json!({ "local": local, "peer": peer });
+    let device = create(plugin, "udp-link", config).unwrap();
+    let mut backend = device.net_backend().expect("a backend").unwrap();
+    backend.start(&SETUP).unwrap();
+    (device, backend)
+}
+
+/// Waits for the backend to have something to tell.
+fn news(backend: &mut dyn NetBackend) -> NetNews {
+    let mut fds = [PollFd::new(backend.descriptor(), PollFlags::POLLIN)];
+    let limit = PollTimeout::from(20_000u16);
+    assert_eq!(nix::poll::poll(&mut fds, limit).unwrap(), 1, "in time");
+    backend.process().unwrap()
+}
+
+#[test]
+fn frames_go_through_the_udp_link_both_ways() {
+    let (_library, plugin) = udp_link();
+    let (a, b) = (free("127.0.0.2"), free("127.0.0.3"));
+    let (_left_device, mut left) = end(&plugin, &a, &b);
+    let (_right_device, mut right) = end(&plugin, &b, &a);
+    assert!(matches!(receive(&mut *left), Err(NetError::WouldBlock)));
+    right.set_interest(0, RECEIVE).unwrap();
+    send(&mut *left, &mut [b"to the ".to_vec(), b"right".to_vec()]).unwrap();
+    assert_eq!(news(&mut *right).ready, [(0, RECEIVE)]);
+    assert_eq!(receive(&mut *right).unwrap(), b"to the right");
+    left.set_interest(0, RECEIVE).unwrap();
+    send(&mut *right, &mut [vec![7; 1514]]).unwrap();
+    news(&mut *left);
+    assert_eq!(receive(&mut *left).unwrap(), [7; 1514]);
+    let error = send(&mut *left, &mut [vec![7; 1515]]).unwrap_err();
+    assert!(matches!(error, NetError::FrameSize), "{error}");
+}
+
+#[test]
+fn a_udp_link_whose_peer_is_gone_loses_frames_and_works_on() {
+    let (_library, plugin) = udp_link();
+    let (a, b) = (free("127.0.0.2"), free("127.0.0.3"));
+    let (device, mut left) = end(&plugin, &a, &b);
+    // Nobody listens there, which the second frame learns.
+    for _ in 0..3 {
+        send(&mut *left, &mut [b"lost".to_vec()]).unwrap();
+        while readable(&*left) {
+            left.process().unwrap();
+        }
+        assert!(matches!(receive(&mut *left), Err(NetError::WouldBlock)));
+    }
+    let (_right_device, mut right) = end(&plugin, &b, &a);
+    right.set_interest(0, RECEIVE).unwrap();
+    send(&mut *left, &mut [b"found".to_vec()]).unwrap();
+    news(&mut *right);
+    assert_eq!(receive(&mut *right).unwrap(), b"found");
+    assert!(device.failure().is_none());
+}
+
+#[test]
+fn a_udp_link_takes_nothing_that_is_no_frame_of_its_peer() {
+    let (_library, plugin) = udp_link();
+    let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let local = free("127.0.0.2");
+    let (_device, mut link) = end(&plugin, &local, &peer.local_addr().unwrap().to_string());
+    link.set_interest(0, RECEIVE).unwrap();
+    stranger.send_to(b"let me in", &local).unwrap();
+    peer.send_to(&[], &local).unwrap();
+    peer.send_to(&[1; 1515], &local).unwrap();
+    peer.send_to(b"a frame", &local).unwrap();
+    news(&mut *link);
+    for _ in 0..2 {
+        assert!(matches!(receive(&mut *link), Err(NetError::FrameSize)));
+    }
+    assert_eq!(receive(&mut *link).unwrap(), b"a frame");
+    assert!(matches!(receive(&mut *link), Err(NetError::WouldBlock)));
+}
+
+#[test]
+fn addresses_that_a_udp_link_cannot_have_are_refused_in_words() {
+    let (_library, plugin) = udp_link();
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for (local, peer, said) in [
+        ("127.0.0.1", "127.0.0.1:9", "write addresses as"),
+        ("127.0.0.1:0", "127.0.0.1:65536", "write addresses as"),
+        ("127.0.0.1:0", "127.0.0.1:9\"", "write addresses as"),
+        ("127.0.0.256:1", "127.0.0.1:9", "write addresses as"),
+        (&taken, "127.0.0.1:9", "local: this address cannot be had"),
+        (
+            "192.0.2.1:1",
+            "127.0.0.1:9",
+            "local: this address cannot be had",
+        ),
+    ] {
+        let config = json!({ "local": local, "peer": peer });
+        let error = create(&plugin, "udp-link", config).err().unwrap();
+        assert!(error.to_string().contains(said), "{local} {peer}: {error}");
     }
 }

@@ -89,6 +89,26 @@ fn chains_go_through_the_plugin_and_back() {
 }
 
 #[test]
+fn a_driver_that_breaks_the_rings_has_to_reset_and_may_go_on() {
+    let plugin = devices();
+    let (device, mut virtio) = virtio(&plugin, json!({}));
+    let (event_loop, broken) = (Loop::start(), Driver::new());
+    let (activation, interrupts) = broken.activation(&event_loop.events);
+    virtio.activate(activation).unwrap();
+    broken.set_avail(1000);
+    broken.kick();
+    assert_eq!(interrupts.next(), Told::NeedsReset);
+    event_loop.turn();
+    assert!(device.failure().is_none(), "{:?}", device.failure());
+    virtio.deactivate();
+    let mut driver = Driver::new();
+    driver.offer(b"x");
+    let (activation, interrupts) = driver.activation(&event_loop.events);
+    virtio.activate(activation).unwrap();
+    assert_eq!(interrupts.next(), Told::Queue(0));
+}
+
+#[test]
 fn the_guest_is_described_and_added_to() {
     let plugin = devices();
     let device = create(&plugin, "rust-plain", json!({})).unwrap();

@@ -59,7 +59,8 @@ impl Queue {
         self.index
     }
 
-    /// The next chain; after `None` the device is told of the next one.
+    /// The next chain; after `None` the device is told of the next one. `None` also
+    /// when the driver broke the rings, until it has reset the device.
     pub fn pop(self) -> Result<Option<Chain>> {
         let table: abi::HostVirtio = self.host.extension(abi::EXT_VIRTIO_DEVICE)?;
         let mut chain = abi::Chain {
@@ -75,7 +76,12 @@ impl Queue {
         let call = |pop: unsafe extern "C" fn(_, _, _) -> _| unsafe {
             pop(self.host.as_ptr(), self.index, &raw mut chain)
         };
-        let there = self.host.ask(table.pop, call)? == 1;
+        let there = match self.host.ask(table.pop, call) {
+            // The driver broke the rings and has been told to reset: no failure of
+            // the device, which has nothing more to do until then.
+            Err(error) if error.errno() == libc::EIO => false,
+            answer => answer? == 1,
+        };
         Ok(there.then(|| Chain {
             queue: self,
             head: chain.head,

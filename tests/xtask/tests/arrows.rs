@@ -129,6 +129,12 @@ fn the_plugin_abi_needs_nothing_and_its_host_no_more_than_devices_do() {
         ours("plugin_host"),
         host.into_iter().map(String::from).collect()
     );
+    let check = ["device_model", "plugin_host"];
+    assert_eq!(
+        ours("plugin_check"),
+        check.into_iter().map(String::from).collect()
+    );
+    assert_eq!(who_knows("plugin_check"), ["shem_cli"]);
 }
 
 #[test]

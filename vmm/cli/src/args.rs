@@ -46,7 +46,7 @@ pub enum Command {
     /// Make, list and remove volumes that have a name
     #[command(subcommand)]
     Volume(VolumeCommand),
-    /// List plugins and show what they are
+    /// List, show, make and check plugins
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Copy files between this host and a running VM or a volume
@@ -309,6 +309,69 @@ pub enum PluginCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Make the sources of a new plugin, which build and pass their test
+    New(NewPluginArgs),
+    /// Try whether a plugin keeps the rules, and say where not
+    Check(CheckArgs),
+}
+
+/// `shem plugin new`.
+#[derive(Debug, Args)]
+#[command(after_help = help::PLUGIN_NEW)]
+pub struct NewPluginArgs {
+    /// Its name and that of its driver: a letter, then letters, digits and -, in lower case
+    pub name: String,
+
+    /// Its language
+    #[arg(long, value_name = "LANGUAGE", value_enum, default_value_t)]
+    pub lang: Language,
+
+    /// Folder to make [default: NAME]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub path: Option<PathBuf>,
+
+    /// Folder of shem's sources, for the crate `plugin_sdk` [default: see below]
+    #[arg(long, value_name = "DIR", env = "SHEM_SDK", value_hint = ValueHint::DirPath)]
+    pub sdk: Option<PathBuf>,
+}
+
+/// Languages of new plugins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Language {
+    /// With the SDK
+    #[default]
+    Rust,
+    /// With the headers alone
+    C,
+}
+
+/// `shem plugin check`.
+#[derive(Debug, Args)]
+#[command(after_help = help::PLUGIN_CHECK)]
+pub struct CheckArgs {
+    /// Its name, or a path with a / in it
+    #[arg(value_name = "NAME|PATH", value_hint = ValueHint::FilePath)]
+    pub plugin: String,
+
+    /// Check this driver only
+    #[arg(long, value_name = "DRIVER")]
+    pub driver: Option<String>,
+
+    /// Make devices of this configuration [default: the smallest that the schema allows]
+    #[arg(long, value_name = "JSON", value_parser = values::json_object)]
+    pub config: Option<serde_json::Value>,
+
+    /// Longest time of a check, as in 30s or 2m
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    pub limit: Duration,
+
+    /// As JSON, when all is done
+    #[arg(long)]
+    pub json: bool,
+
+    /// For the command itself: makes one check, in this process
+    #[arg(long, hide = true, value_name = "JSON")]
+    pub inner: Option<String>,
 }
 
 /// `shem cp`.
@@ -455,6 +518,8 @@ mod tests {
             help::RUN,
             help::VOLUME,
             help::PLUGIN,
+            help::PLUGIN_NEW,
+            help::PLUGIN_CHECK,
             help::DOCTOR,
         ] {
             let examples = text.lines().filter_map(|line| line.strip_prefix("  shem "));

@@ -76,12 +76,39 @@ lie in the store: $SHEM_STORE, else ~/.local/share/shem.";
 /// Below the help of `shem plugin`.
 pub const PLUGIN: &str = "\
 Examples:
+  shem plugin new my-device                    a new plugin, in the folder my-device
+  shem plugin check ./libshem_my_device.so     does it keep the rules?
+  shem plugin info ./libshem_my_device.so      what it is, needs and offers
   shem plugin ls                               those in the folders below
-  shem plugin info ./libshem_hello.so          one of a file, loaded from there
 
 Plugin NAME is libshem_NAME.so (with _ for -) in a folder of $SHEM_PLUGIN_PATH,
 /usr/local/lib/shem/plugins or /usr/lib/shem/plugins. To be shown it is loaded,
 which runs its initialisers and nothing else of it.";
+
+/// Below the help of `shem plugin new`.
+pub const PLUGIN_NEW: &str = "\
+Examples:
+  shem plugin new my-device                    in Rust, with the SDK
+  shem plugin new my-device --lang c           in C, with the headers and a Makefile
+  shem plugin new my-device --sdk ~/src/shem   with the SDK of these sources
+
+A plugin in Rust depends on the crate plugin_sdk by its path in shem's sources:
+those of --sdk or $SHEM_SDK, else those that shem was built from, else
+/usr/share/shem/sdk. One in C depends on nothing.";
+
+/// Below the help of `shem plugin check`.
+pub const PLUGIN_CHECK: &str = "\
+Examples:
+  shem plugin check ./libshem_my_device.so     each driver, in its smallest configuration
+  shem plugin check my-device --driver other   one of its drivers
+
+A configuration is written as in --config '{\"greeting\":\"ahoy\"}'.
+
+Each check is made in a process of its own, so that a crash fails that check and
+no more. The device is made, used and destroyed as in a VM, by a guest that is
+hostile. With valgrind installed, memory is checked too.
+
+Exit status: 0 when all is well, 1 when a check failed.";
 
 /// Below the help of `shem cp`.
 pub const CP: &str = "\

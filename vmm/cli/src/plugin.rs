@@ -1,10 +1,14 @@
-//! `shem plugin`: what plugins there are, and what they say of themselves.
+//! `shem plugin`: what plugins there are, what they say of themselves, whether they
+//! keep the rules, and new ones.
+
+mod check;
+mod new;
 
 use std::io::{self, Write};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use plugin_host::{NeededPath, Plugin, SearchPath};
+use plugin_host::{LoadError, NeededPath, Plugin, SearchPath};
 use serde_json::{Value, json};
 
 use crate::args::PluginCommand;
@@ -22,6 +26,8 @@ pub fn run(command: PluginCommand) -> Result<u8> {
             }
             print(&text(&plugin))
         }
+        PluginCommand::New(args) => new::run(&args),
+        PluginCommand::Check(args) => check::run(&search.find(&args.plugin)?, args),
     }
 }
 
@@ -33,45 +39,57 @@ fn load(path: &Path) -> Result<Plugin> {
 /// for here.
 fn list(search: &SearchPath, json: bool) -> Result<u8> {
     let found = search.all();
-    let loaded = found.iter().map(|path| (path, load(path)));
+    let loaded = found.iter().map(|path| (path, Plugin::load(path)));
     if json {
-        let sound: Vec<_> = loaded
-            .filter_map(|(_, plugin)| plugin.ok())
-            .map(|plugin| describe(&plugin))
+        let all: Vec<_> = loaded
+            .map(|(path, plugin)| match plugin {
+                Ok(plugin) => describe(&plugin),
+                Err(error) => json!({ "File": path, "Refused": reason(error) }),
+            })
             .collect();
-        return print(&serde_json::to_string_pretty(&sound)?);
+        return print(&serde_json::to_string_pretty(&all)?);
     }
-    let lines: Vec<_> = loaded
-        .map(|(path, plugin)| match plugin {
+    for (path, plugin) in loaded {
+        let line = match plugin {
             Ok(plugin) => {
                 let drivers: Vec<_> = plugin.drivers.iter().map(|driver| &*driver.name).collect();
-                let (name, version, summary) = (plugin.name, plugin.version, plugin.summary);
-                format!(
-                    "{name} {version}: {summary} (drivers: {})",
-                    drivers.join(", ")
-                )
+                format!("{} (drivers: {})", title(&plugin), drivers.join(", "))
             }
-            Err(error) => format!("{}: refused: {}", path.display(), error.root_cause()),
-        })
-        .collect();
-    if lines.is_empty() {
-        return Ok(status::SUCCESS);
+            Err(error) => format!("{}: refused: {}", path.display(), reason(error)),
+        };
+        print(&line)?;
     }
-    print(&lines.join("\n"))
+    Ok(status::SUCCESS)
+}
+
+/// An error with its causes.
+fn reason(error: LoadError) -> String {
+    format!("{:#}", anyhow::Error::new(error))
+}
+
+/// Name, version and summary, of which a plugin may have but the first.
+fn title(plugin: &Plugin) -> String {
+    let name = format!("{} {}", plugin.name, plugin.version);
+    titled(name.trim_end().to_owned(), &plugin.summary)
+}
+
+fn titled(name: String, summary: &str) -> String {
+    if summary.is_empty() {
+        return name;
+    }
+    format!("{name}: {summary}")
 }
 
 fn text(plugin: &Plugin) -> String {
     let (major, minor) = plugin.abi;
     let mut lines = vec![
-        format!("{} {}: {}", plugin.name, plugin.version, plugin.summary),
+        title(plugin),
         format!("  file          {}", plugin.path.display()),
         format!("  ABI           {major}.{minor}"),
     ];
     for driver in &plugin.drivers {
-        lines.push(format!(
-            "  driver        {}: {}",
-            driver.name, driver.summary
-        ));
+        let about = titled(driver.name.clone(), &driver.summary);
+        lines.push(format!("  driver        {about}"));
     }
     if !plugin.syscalls.is_empty() {
         lines.push(format!("  system calls  {}", plugin.syscalls.join(", ")));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 /// Longest host name that Linux takes.
 const MAX_HOSTNAME: usize = 64;
@@ -45,6 +46,16 @@ pub fn show_size(bytes: u64) -> String {
             || format!("{bytes} bytes"),
             |(shift, unit)| format!("{} {unit}", bytes >> shift),
         )
+}
+
+/// A JSON object.
+pub fn json_object(text: &str) -> Result<Value> {
+    let value: Value = serde_json::from_str(text).context("not JSON")?;
+    ensure!(
+        value.is_object(),
+        "not a JSON object, as in {{\"key\":\"value\"}}"
+    );
+    Ok(value)
 }
 
 /// A time: `90` or `90s`, `1m30s`, `500ms`, `2h`, `1d`. Zero is refused.
