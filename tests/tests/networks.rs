@@ -253,7 +253,7 @@ fn passt_leads_to_servers_of_the_host_and_published_ports_into_the_guest() {
         let script = "gateway=$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'); \
                       /probe/net-probe tcp $gateway:7 1000000; \
                       /probe/net-probe udp $gateway:7 50 1000";
-        let outcome = guest("tuned", &["passt"], script).outcome();
+        let outcome = guest("tuned", &["passt,host_loopback=true"], script).outcome();
         let words = ["1000000 bytes came back", "50 datagrams came back"];
         assert_said(&outcome, &words);
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use device_model::net::{CountedBackend, NetBackend, NetInfo};
-use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
+use device_model::{DeviceEnv, DeviceFactory, DeviceSpec, NewDevice, read_options};
 use serde::Deserialize;
 
 use crate::ETHERNET;
@@ -30,7 +30,7 @@ const LOCAL: u8 = 2;
 /// | `rate_limit` | default none | `receive` and `send`: bytes a second to and from the guest, each by default unlimited; `burst`: bytes that may pass at once, by default those of 100 ms, and at least one frame |
 pub struct Factory;
 
-#[derive(Default, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Options {
     mac: Option<String>,
@@ -53,10 +53,7 @@ impl DeviceFactory for Factory {
     }
 
     fn create(&self, spec: DeviceSpec, env: &DeviceEnv) -> anyhow::Result<NewDevice> {
-        let options = match spec.options {
-            serde_json::Value::Null => Options::default(),
-            options => serde_json::from_value(options).context("options")?,
-        };
+        let options: Options = read_options(spec.options)?;
         let attachment = spec
             .attachment
             .context("it needs a network backend as its attachment")?;

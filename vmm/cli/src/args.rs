@@ -11,6 +11,7 @@ use gvmi::Compression;
 
 use crate::devices::{self, DeviceArg};
 use crate::mounts::{self, MountArg};
+use crate::net::{self, NetArg};
 use crate::{help, running, values};
 
 /// Run commands in small, fast virtual machines.
@@ -126,6 +127,10 @@ pub struct RunArgs {
     /// Add a device, of a plugin or built in
     #[arg(long, value_name = "DRIVER[,id=ID][,KEY=VALUE…]", value_parser = devices::device)]
     pub device: Vec<DeviceArg>,
+
+    /// Give the VM a network card: none, passt, tap=NAME, golem=URL or hub=PATH [default: none]
+    #[arg(long, value_name = "NETWORK[,ip=ADDR/LEN][,KEY=VALUE…]", value_parser = net::net)]
+    pub net: Vec<NetArg>,
 
     /// Take from this TOML file what is not said here
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

@@ -6,6 +6,7 @@ use shem::{DeviceOptions, Devices};
 
 use crate::args::RunArgs;
 use crate::config::DeviceTable;
+use crate::net::{self, Card};
 
 /// One `--device`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,9 +42,16 @@ pub fn device(text: &str) -> Result<DeviceArg> {
     Ok(device)
 }
 
-/// Loads what `args` and the configuration file's `tables` ask for, the file's first.
-pub fn devices(args: &RunArgs, plugins: &[String], tables: Vec<DeviceTable>) -> Result<Devices> {
+/// Loads what `args` and the configuration file's `tables` ask for, the file's first,
+/// after the `cards`.
+pub fn devices(
+    args: &RunArgs,
+    cards: &[Card],
+    plugins: &[String],
+    tables: Vec<DeviceTable>,
+) -> Result<Devices> {
     let mut devices = Devices::new(args.cpus(), args.memory());
+    net::add(&mut devices, cards)?;
     let of_tables = tables.iter().filter_map(|table| table.plugin.as_ref());
     for plugin in plugins.iter().chain(of_tables).chain(&args.plugin) {
         devices.load(plugin)?;

@@ -17,6 +17,7 @@ mod help;
 mod image;
 mod logging;
 mod mounts;
+mod net;
 mod output;
 mod plugin;
 mod run;

@@ -9,6 +9,11 @@ use shem::{DeviceOptions, Devices, Interface, IpPrefix, Resolver, Route, Vm};
 /// The plugin whose drivers these are.
 const PLUGIN: &str = "net";
 
+/// What a guest behind passt is told unless said otherwise, as QEMU's users know it.
+const PASST_ADDRESS: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 2, 15), 24);
+const PASST_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+const PASST_DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
+
 /// One `--net`: a card, or that there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetArg {
@@ -86,7 +91,10 @@ pub fn net(text: &str) -> Result<NetArg> {
     match (kind.main_option(), value) {
         (Some(option), Some(value)) => card.options.push((option.into(), value.into())),
         (None, None) => {}
-        (Some(option), None) => bail!("{name} needs its {option}: write {name}={}", option.to_uppercase()),
+        (Some(option), None) => bail!(
+            "{name} needs its {option}: write {name}={}",
+            option.to_uppercase()
+        ),
         (None, Some(_)) => bail!("{name} has no value: write {name}, or {name},KEY=VALUE"),
     }
     for word in words {
@@ -99,6 +107,9 @@ pub fn net(text: &str) -> Result<NetArg> {
             "dns" => card.nameservers.push(address(value).context("dns")?),
             _ => card.options.push((key.into(), value.into())),
         }
+    }
+    if kind == Kind::Passt {
+        card.agree_with_passt();
     }
     Ok(NetArg::Card(card))
 }
@@ -157,16 +168,60 @@ pub fn configure(vm: &Vm, cards: &[Card]) -> Result<()> {
         vm.set_interface(&interface)
             .with_context(|| format!("configure {}", interface.name))?;
     }
-    let nameservers: Vec<_> = cards.iter().flat_map(|card| card.nameservers.clone()).collect();
+    let nameservers: Vec<_> = cards
+        .iter()
+        .flat_map(|card| card.nameservers.clone())
+        .collect();
     if !nameservers.is_empty() {
         let search = Vec::new();
-        vm.set_resolver(&Resolver { nameservers, search })
-            .context("configure the resolver")?;
+        vm.set_resolver(&Resolver {
+            nameservers,
+            search,
+        })
+        .context("configure the resolver")?;
     }
     Ok(())
 }
 
 impl Card {
+    /// The guest is configured by us, and passt has to know how.
+    fn agree_with_passt(&mut self) {
+        let v4 = |address: &IpAddr| address.is_ipv4();
+        if !self.addresses.iter().any(|own| v4(&own.address)) {
+            let (address, length) = PASST_ADDRESS;
+            self.addresses.push(IpPrefix::new(address, length));
+        }
+        if !self.gateways.iter().any(v4) {
+            self.gateways.push(PASST_GATEWAY.into());
+        }
+        if self.nameservers.is_empty() {
+            self.nameservers.push(PASST_DNS.into());
+        }
+        let own = self.addresses.iter().find(|own| v4(&own.address));
+        let told = [
+            ("address", own.map(|own| own.address.to_string())),
+            ("prefix", own.map(|own| own.len.to_string())),
+            (
+                "gateway",
+                self.gateways
+                    .iter()
+                    .find(|ip| v4(ip))
+                    .map(IpAddr::to_string),
+            ),
+            (
+                "dns",
+                self.nameservers
+                    .iter()
+                    .find(|ip| v4(ip))
+                    .map(IpAddr::to_string),
+            ),
+        ];
+        for (key, value) in told {
+            self.options
+                .extend(value.map(|value| (key.to_owned(), value)));
+        }
+    }
+
     /// The guest's side of it; the first card's gateway is asked first.
     fn interface(&self, index: usize) -> Interface {
         let everybody = |gateway: &IpAddr| match gateway {
@@ -220,6 +275,30 @@ mod tests {
         ];
         assert_eq!(routes, expected);
         assert_eq!(card.nameservers, ["10.1.0.1".parse::<IpAddr>().unwrap()]);
+    }
+
+    #[test]
+    fn passt_and_the_guest_are_told_the_same() {
+        let told = |text: &str| {
+            let card = card(text);
+            let option = |key: &str| {
+                let found = card.options.iter().find(|(known, _)| known == key);
+                found.map(|(_, value)| value.clone()).unwrap()
+            };
+            let own = IpPrefix::new(
+                option("address").parse::<IpAddr>().unwrap(),
+                option("prefix").parse().unwrap(),
+            );
+            assert_eq!(card.addresses, [own]);
+            assert_eq!(card.gateways[0].to_string(), option("gateway"));
+            assert_eq!(card.nameservers[0].to_string(), option("dns"));
+            own.to_string()
+        };
+        assert_eq!(told("passt"), "10.0.2.15/24");
+        assert_eq!(
+            told("passt,ip=10.5.0.9/16,gateway=10.5.0.1,dns=10.5.0.1"),
+            "10.5.0.9/16"
+        );
     }
 
     #[test]

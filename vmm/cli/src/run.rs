@@ -25,7 +25,7 @@ use crate::running::{self, Claim, RunFolder};
 use crate::signals::{Signals, ToCommand};
 use crate::stdin::{Closed, Feeder, Sink};
 use crate::terminal::RawMode;
-use crate::{devices, environment, help, mounts, status, terminal, values};
+use crate::{devices, environment, help, mounts, net, status, terminal, values};
 
 /// Signals on their way to the command; more than these are lost.
 const PENDING_SIGNALS: usize = 16;
@@ -49,7 +49,8 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
     let as_users = volumes.iter().any(Volume::acts_as_users);
     let keeps = volumes.iter().any(Volume::keeps_changes);
     // Before this process is confined: plugins open what they ever need.
-    let devices = devices::devices(&args, &config.plugins, config.devices)?;
+    let cards = net::cards(&args.net)?;
+    let devices = devices::devices(&args, &cards, &config.plugins, config.devices)?;
     let policy = Policy {
         mode: args.seccomp,
         plugins: devices.needs().clone(),
@@ -62,6 +63,7 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
     let signals = Signals::start(args.timeout.map(|limit| start + limit))?;
     let socket = claim.as_ref().map(Claim::socket);
     let vm = boot(&args, &store, images, volumes, devices, socket, start)?;
+    net::configure(&vm, &cards)?;
     if let (Some(claim), Some(image)) = (&claim, args.images.first()) {
         claim.publish(image)?;
         log::info!("the VM's name is {}", claim.name());
