@@ -10,6 +10,7 @@ use confine::SeccompMode;
 use gvmi::Compression;
 
 use crate::mounts::{self, MountArg};
+use crate::publish::Publish;
 use crate::{help, running, values};
 
 /// RAM of a VM when nothing is said.
@@ -117,6 +118,10 @@ pub struct RunArgs {
     /// Owner in the VM of files that the host put into a folder [default: root]
     #[arg(long, value_name = "UID[:GID]", value_parser = mounts::ids)]
     pub volume_uid: Option<(u32, u32)>,
+
+    /// Have a TCP port of this host lead to one of the VM; PORT alone takes any that is free
+    #[arg(short, long, value_name = "[[HOST_IP:]HOST_PORT:]PORT")]
+    pub publish: Vec<Publish>,
 
     /// Name of the VM while it runs, for `shem cp` and `shem ps` [default: a random one]
     #[arg(long, value_name = "NAME", value_parser = running::name)]
@@ -380,6 +385,7 @@ mod tests {
             (["--timeout", "0", "i"], "--timeout"),
             (["--seccomp", "audit", "i"], "kill, log or off"),
             (["--hostname", "a b", "i"], "--hostname"),
+            (["--publish", "http", "i"], "--publish"),
         ] {
             let error = run(&line).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

@@ -1,7 +1,8 @@
 //! The command `shem`: boots a `.gvmi` image and runs a command in it, makes
 //! and shows images, and says what a machine lacks.
 //!
-//! Parsing is pure ([`args`], [`values`], [`mounts`], [`environment`], [`argv`]);
+//! Parsing is pure ([`args`], [`values`], [`mounts`], [`publish`], [`environment`],
+//! [`argv`]);
 //! what has effects is in [`run`], [`image`], [`volume`], [`copy`], [`running`] and
 //! [`doctor`].
 
@@ -16,6 +17,7 @@ mod image;
 mod logging;
 mod mounts;
 mod output;
+mod publish;
 mod run;
 mod running;
 mod signals;

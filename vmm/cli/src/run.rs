@@ -24,7 +24,7 @@ use crate::running::{self, Claim, RunFolder};
 use crate::signals::{Signals, ToCommand};
 use crate::stdin::{Closed, Feeder, Sink};
 use crate::terminal::RawMode;
-use crate::{environment, help, mounts, status, terminal, values};
+use crate::{environment, help, mounts, publish, status, terminal, values};
 
 /// Signals on their way to the command; more than these are lost.
 const PENDING_SIGNALS: usize = 16;
@@ -43,6 +43,8 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     let volumes = mounts::volumes(&args, &store.volumes())?;
     let as_users = volumes.iter().any(Volume::acts_as_users);
     let keeps = volumes.iter().any(Volume::keeps_changes);
+    // Before this process is confined, which then makes no network socket.
+    let ports = publish::listen(&args.publish)?;
     confine::enter_process(args.seccomp, as_users)?;
     let images = open_images(&args.images, std::env::args_os())?;
     let top = images.first().map(|image| image.contents().config.clone());
@@ -58,6 +60,10 @@ pub fn run(args: RunArgs, start: Instant) -> Result<u8> {
     if args.timeline {
         eprint!("{}", vm.timeline());
     }
+    let _forwarder = match ports.is_empty() {
+        true => None,
+        false => Some(vm.forward(ports)?),
+    };
     attend(&args, vm, &command, &signals, keeps)
 }
 
@@ -66,6 +72,7 @@ fn check(args: &RunArgs) -> Result<()> {
     if args.interactive && args.tty && !io::stdin().is_terminal() {
         bail!("-t with -i needs a terminal on standard input, which it is not; leave out -t");
     }
+    publish::check(&args.publish)?;
     check_memory(args.memory)
 }
 
