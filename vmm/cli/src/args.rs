@@ -12,6 +12,7 @@ use gvmi::Compression;
 use crate::devices::{self, DeviceArg};
 use crate::mounts::{self, MountArg};
 use crate::net::{self, NetArg};
+use crate::publish::Publish;
 use crate::{help, running, values};
 
 /// Run commands in small, fast virtual machines.
@@ -131,6 +132,10 @@ pub struct RunArgs {
     /// Give the VM a network card: none, passt, tap=NAME, golem=URL or hub=PATH [default: none]
     #[arg(long, value_name = "NETWORK[,ip=ADDR/LEN][,KEY=VALUE…]", value_parser = net::net)]
     pub net: Vec<NetArg>,
+
+    /// Have a port of this host lead to one of the VM; PORT alone takes any that is free
+    #[arg(short, long, value_name = "[[HOST_IP:]HOST_PORT:]PORT[/udp]")]
+    pub publish: Vec<Publish>,
 
     /// Take from this TOML file what is not said here
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -497,6 +502,7 @@ mod tests {
             (["--timeout", "0", "i"], "--timeout"),
             (["--seccomp", "audit", "i"], "kill, log or off"),
             (["--hostname", "a b", "i"], "--hostname"),
+            (["--publish", "http", "i"], "--publish"),
         ] {
             let error = run(&line).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

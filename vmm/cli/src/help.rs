@@ -27,6 +27,7 @@ Examples:
   shem run -v cache:/var/cache my.gvmi -- build      a volume with a name, kept
   shem run --mount type=disk,src=db.img,size=10g,dst=/db my.gvmi -- db
   shem run --disk-size 20g my.gvmi -- make -C /usr/src/big
+  shem run -p 8080:80 my.gvmi -- httpd -f            port 80 of the VM at 8080 of this host
 
 Changes that the command makes to the image's files are gone when it ends; they
 are in the VM's RAM unless --disk-size puts them on a disk. Volumes keep theirs.
@@ -38,6 +39,11 @@ owners and permissions beside files that stay yours (default of others), and
 owner=squash has all belong to one user. An empty volume gets what the image has
 at its place where the image declares a VOLUME, and one with a name anywhere;
 nocopy leaves it empty.
+
+Ports: -p is Docker's, with ranges (8000-8002:80-82) and an address of this host
+to listen at (127.0.0.1:8080:80; without one at all of them). Servers in the VM see
+connections from its own 127.0.0.1, or ::1, so they need listen nowhere else. A
+port that is chosen is told on standard error.
 
 Exit status: that of the command, and
   124  the limit of --timeout passed

@@ -1,9 +1,9 @@
 //! The command `shem`: boots a `.gvmi` image and runs a command in it, makes
 //! and shows images, and says what a machine lacks.
 //!
-//! Parsing is pure ([`args`], [`values`], [`mounts`], [`environment`], [`argv`]);
-//! what has effects is in [`run`], [`image`], [`volume`], [`plugin`], [`copy`],
-//! [`running`] and [`doctor`].
+//! Parsing is pure ([`args`], [`values`], [`mounts`], [`net`], [`publish`],
+//! [`environment`], [`argv`]); what has effects is in [`run`], [`image`], [`volume`],
+//! [`plugin`], [`copy`], [`running`] and [`doctor`].
 
 mod args;
 mod argv;
@@ -20,6 +20,7 @@ mod mounts;
 mod net;
 mod output;
 mod plugin;
+mod publish;
 mod run;
 mod running;
 mod signals;

@@ -145,6 +145,19 @@ pub fn cards(args: &[NetArg]) -> Result<Vec<Card>> {
     Ok(cards)
 }
 
+/// Whether one of them is passt's.
+pub fn passt(cards: &[Card]) -> bool {
+    cards.iter().any(|card| card.kind == Kind::Passt)
+}
+
+/// Has the first passt take `ports`, in its own syntax.
+pub fn publish(cards: &mut [Card], ports: Vec<String>) {
+    if let Some(card) = cards.iter_mut().find(|card| card.kind == Kind::Passt) {
+        let options = ports.into_iter().map(|port| ("ports".to_owned(), port));
+        card.options.extend(options);
+    }
+}
+
 /// Makes the cards, `eth0` and so on, before any others.
 pub fn add(devices: &mut Devices, cards: &[Card]) -> Result<()> {
     if !cards.is_empty() {

@@ -25,7 +25,7 @@ use crate::running::{self, Claim, RunFolder};
 use crate::signals::{Signals, ToCommand};
 use crate::stdin::{Closed, Feeder, Sink};
 use crate::terminal::RawMode;
-use crate::{devices, environment, help, mounts, net, status, terminal, values};
+use crate::{devices, environment, help, mounts, net, publish, status, terminal, values};
 
 /// Signals on their way to the command; more than these are lost.
 const PENDING_SIGNALS: usize = 16;
@@ -48,8 +48,12 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
     let volumes = mounts::volumes(&args, &store.volumes())?;
     let as_users = volumes.iter().any(Volume::acts_as_users);
     let keeps = volumes.iter().any(Volume::keeps_changes);
-    // Before this process is confined: plugins open what they ever need.
-    let cards = net::cards(&args.net)?;
+    // Before this process is confined: plugins open what they ever need, and it makes
+    // no network socket afterwards.
+    let mut cards = net::cards(&args.net)?;
+    let (by_passt, by_agent) = publish::split(&args.publish, net::passt(&cards))?;
+    net::publish(&mut cards, by_passt);
+    let ports = publish::listen(&by_agent)?;
     let devices = devices::devices(&args, &cards, &config.plugins, config.devices)?;
     let policy = Policy {
         mode: args.seccomp,
@@ -71,6 +75,10 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
     if args.timeline {
         eprint!("{}", vm.timeline());
     }
+    let _forwarder = match ports.is_empty() {
+        true => None,
+        false => Some(vm.forward(ports)?),
+    };
     attend(&args, vm, &command, &signals, keeps)
 }
 

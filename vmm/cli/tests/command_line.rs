@@ -53,6 +53,17 @@ fn missing_image_is_one_line_and_125() {
 }
 
 #[test]
+fn port_that_cannot_be_published_is_named_before_anything_else() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let host = taken.local_addr().unwrap().to_string();
+    let line = one_line(&["run", "-p", &format!("{host}:80"), "/nonexistent/a.gvmi"]);
+    let words = format!("listen at {host}: Address already in use");
+    assert!(line.contains(&words), "{line}");
+    let line = one_line(&["run", "-p", "53:53/udp", "/nonexistent/a.gvmi"]);
+    assert_eq!(line, "shem: --publish 53:53/udp: udp needs --net passt");
+}
+
+#[test]
 fn file_that_is_no_image_is_named() {
     let line = one_line(&["run", "/etc/passwd", "--", "true"]);
     assert!(line.contains("/etc/passwd: not a gvmi image"), "{line}");
