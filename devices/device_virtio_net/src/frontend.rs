@@ -8,7 +8,7 @@
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use device_model::net::{Directions, NetBackend, NetError, NetSetup};
 use device_model::{GuestMemory, Interrupt};
@@ -41,8 +41,8 @@ pub(crate) enum Pause {
     Starved,
     /// The backend has to do something, and will tell.
     Blocked,
-    /// Time has to pass.
-    Limited,
+    /// So much time has to pass.
+    Wait(Duration),
     /// Others have to have their turn.
     Budget,
 }
@@ -71,12 +71,19 @@ pub(crate) struct Service<'a> {
     pub(crate) guest: &'a Guest,
     pub(crate) backend: &'a mut (dyn NetBackend + 'static),
     pub(crate) limit: Option<&'a mut Bucket>,
+    pub(crate) now: Instant,
 }
 
 impl Service<'_> {
     /// No frame may pass now.
     pub(crate) fn is_limited(&self) -> bool {
         self.limit.as_ref().is_some_and(|limit| limit.is_empty())
+    }
+
+    /// For when no frame may pass now.
+    pub(crate) fn wait_for_limit(&self) -> Pause {
+        let wait = self.limit.as_ref().map(|limit| limit.wait());
+        Pause::Wait(wait.unwrap_or_default())
     }
 
     /// A frame of `len` bytes passed.
@@ -87,25 +94,25 @@ impl Service<'_> {
     }
 }
 
-/// What a turn leaves to do.
-#[derive(Default)]
-struct Left {
+/// When a turn is, and what it leaves to do.
+struct Turn {
+    now: Instant,
     /// Something for the next turn.
     more: bool,
     /// Something after this time.
     wait: Option<Duration>,
 }
 
-impl Left {
+impl Turn {
     /// Takes in why a queue is not served further. True when it is still worth a
     /// try.
-    fn note(&mut self, pause: Pause, service: &Service<'_>) -> bool {
-        if pause == Pause::Limited {
-            let wait = service.limit.as_ref().map(|limit| limit.wait());
-            self.wait = self.wait.into_iter().chain(wait).min();
+    fn note(&mut self, pause: Pause) -> bool {
+        match pause {
+            Pause::Starved | Pause::Blocked => return false,
+            Pause::Wait(wait) => self.wait = self.wait.into_iter().chain([wait]).min(),
+            Pause::Budget => self.more = true,
         }
-        self.more |= pause == Pause::Budget;
-        matches!(pause, Pause::Limited | Pause::Budget)
+        true
     }
 }
 
@@ -140,27 +147,28 @@ impl Pair {
         in_use: bool,
         guest: &Guest,
         host: &mut Host,
-        left: &mut Left,
+        turn: &mut Turn,
     ) -> Result<(), Failure> {
         let mut wanted = self.interest;
         let mut service = Service {
             guest,
             backend: &mut *host.backend,
             limit: host.send_limit.as_mut(),
+            now: turn.now,
         };
         if self.sender.ready {
             let pause = self.sender.serve(index, in_use, &mut service)?;
-            self.sender.ready = left.note(pause, &service);
+            self.sender.ready = turn.note(pause);
             wanted.send = pause == Pause::Blocked;
         }
         service.limit = host.receive_limit.as_mut();
         if self.receiver.ready && in_use {
             let spill = &mut host.spill;
             let pause = self.receiver.serve(index, spill, &mut service)?;
-            self.receiver.ready = left.note(pause, &service);
+            self.receiver.ready = turn.note(pause);
             match pause {
                 Pause::Blocked => wanted.receive = true,
-                Pause::Starved | Pause::Limited => wanted.receive = false,
+                Pause::Starved | Pause::Wait(_) => wanted.receive = false,
                 Pause::Budget => {}
             }
         }
@@ -244,23 +252,27 @@ impl Frontend {
 
     /// True when something is left for another turn.
     fn serve(&mut self) -> Result<bool, Failure> {
-        let mut left = Left {
+        let mut turn = Turn {
+            now: (self.clock)(),
             more: self.serve_control()?,
             wait: None,
         };
         let host = self.lease.host();
-        host.fill_limits(&self.clock);
+        let limits = [&mut host.send_limit, &mut host.receive_limit];
+        for limit in limits.into_iter().flatten() {
+            limit.fill(turn.now);
+        }
         // Each is the first in turn, as they share limits.
         self.first = (self.first + 1) % self.pairs.len();
         let (others, first) = self.pairs.split_at_mut(self.first);
         for (index, pair) in (self.first..).zip(first).chain((0..).zip(others)) {
             let index = index as u16;
-            pair.serve(index, index < self.used, &self.guest, host, &mut left)?;
+            pair.serve(index, index < self.used, &self.guest, host, &mut turn)?;
         }
-        if left.wait.is_some() {
-            self.timer.set(left.wait);
+        if turn.wait.is_some() {
+            self.timer.set(turn.wait);
         }
-        Ok(left.more)
+        Ok(turn.more)
     }
 
     /// True when there may be more commands.

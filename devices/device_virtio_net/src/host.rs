@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use device_model::net::NetBackend;
 
-use crate::card::Clock;
 use crate::limit::Bucket;
 
 /// The backend with what goes on over resets.
@@ -30,16 +29,6 @@ impl Host {
             send_limit: None,
             spill: vec![0; spill],
             ends: 0,
-        }
-    }
-
-    /// Adds to the limits what may pass by now.
-    pub(crate) fn fill_limits(&mut self, clock: &Clock) {
-        let limits = [&mut self.send_limit, &mut self.receive_limit];
-        let mut limits = limits.into_iter().flatten().peekable();
-        if limits.peek().is_some() {
-            let now = clock();
-            limits.for_each(|limit| limit.fill(now));
         }
     }
 

@@ -8,6 +8,7 @@
 //! the next one.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use device_model::GuestMemory;
 use device_model::net::{MAX_FRAME_PIECES, NET_HEADER, NetError};
@@ -27,6 +28,10 @@ const CHAINS_PER_TURN: usize = 256;
 /// memory after it are pieces as well.
 const MAX_GUEST_PIECES: usize = MAX_FRAME_PIECES - 2;
 
+/// How long a frame waits for a driver that has had the room and does not make it
+/// again.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The receive queue of a pair.
 pub(crate) struct Receiver {
     pub(crate) queue: DeviceQueue,
@@ -39,6 +44,8 @@ pub(crate) struct Receiver {
     /// The driver has had room for the longest frame, so it will again: then the
     /// frame waits. A driver that never had is given what fits its buffers.
     roomy: bool,
+    /// Until when it waits, if it does.
+    patience: Option<Instant>,
 }
 
 /// A buffer as the driver made it available.
@@ -66,7 +73,9 @@ impl Piece {
 enum Room {
     Enough,
     /// The driver has to offer more.
-    Starved,
+    TooLittle,
+    /// The driver has to offer more until this time is up.
+    NotYet(Duration),
     /// More may be there, after others have had their turn.
     Unknown,
 }
@@ -80,6 +89,7 @@ impl Receiver {
             pieces: VecDeque::new(),
             bytes: 0,
             roomy: false,
+            patience: None,
         }
     }
 
@@ -99,11 +109,12 @@ impl Receiver {
         let mut takes = CHAINS_PER_TURN;
         for _ in 0..FRAMES_PER_TURN {
             if service.is_limited() {
-                return Ok(Pause::Limited);
+                return Ok(service.wait_for_limit());
             }
             match self.stock_up(&mut takes, service)? {
                 Room::Enough => {}
-                Room::Starved => return Ok(Pause::Starved),
+                Room::TooLittle => return Ok(Pause::Starved),
+                Room::NotYet(wait) => return Ok(Pause::Wait(wait)),
                 Room::Unknown => return Ok(Pause::Budget),
             }
             room.clear();
@@ -139,6 +150,7 @@ impl Receiver {
         loop {
             if self.bytes >= longest {
                 self.roomy = true;
+                self.patience = None;
                 return Ok(Room::Enough);
             }
             let full = self.pieces.len() >= MAX_GUEST_PIECES;
@@ -150,10 +162,25 @@ impl Receiver {
             }
             *takes -= 1;
             if !self.take(service)? {
-                let wait = self.roomy || self.chains.is_empty();
-                return Ok(if wait { Room::Starved } else { Room::Enough });
+                return Ok(self.make_do(service.now));
             }
         }
+    }
+
+    /// What to do with less room than for the longest frame.
+    fn make_do(&mut self, now: Instant) -> Room {
+        if self.chains.is_empty() {
+            return Room::TooLittle;
+        }
+        if self.roomy {
+            let end = *self.patience.get_or_insert(now + PATIENCE);
+            if now < end {
+                return Room::NotYet(end - now);
+            }
+            self.roomy = false;
+            self.patience = None;
+        }
+        Room::Enough
     }
 
     /// Takes a chain from the ring, or gives it back at once when it is of no use.

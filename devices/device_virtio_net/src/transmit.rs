@@ -67,7 +67,7 @@ impl Sender {
         let mut pieces = Vec::with_capacity(1 + MAX_FRAME_PIECES);
         for _ in 0..FRAMES_PER_TURN {
             if service.is_limited() {
-                return Ok(Pause::Limited);
+                return Ok(service.wait_for_limit());
             }
             let Some(chain) = self.queue.pop(&service.guest.memory)? else {
                 return Ok(Pause::Starved);

@@ -2,7 +2,7 @@
 //! everything that a good driver does and most of what a bad one does.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex};
 
 use device_model::net::NET_HEADER;
@@ -203,6 +203,8 @@ impl Driver {
     pub(crate) fn kick(&self, queue: u16) -> bool {
         let ring = &self.rings[usize::from(queue)];
         let used = ring.used_ring();
+        // What the device wants is read after it could see the chain.
+        fence(Ordering::SeqCst);
         let wanted = if self.event_idx {
             let event = GuestAddress(used + 4 + u64::from(QUEUE_SIZE) * 8);
             let event: u16 = self.memory.read_obj(event).unwrap();

@@ -73,7 +73,11 @@ impl Drop for Loop {
 }
 
 fn device(settings: Settings) -> (NetDevice, World) {
-    let (backend, world) = MockBackend::new(info());
+    device_of(info(), settings)
+}
+
+fn device_of(info: NetInfo, settings: Settings) -> (NetDevice, World) {
+    let (backend, world) = MockBackend::new(info);
     let mut device = NetDevice::new("net0", Box::new(backend), settings);
     device.ack_features(device.features());
     (device, world)
@@ -114,16 +118,14 @@ fn device_serves_an_activation_and_the_next() {
 
 #[test]
 fn nothing_stalls_while_driver_and_device_race() {
-    const FRAMES: u32 = 20_000;
+    const FRAMES: u32 = 5000;
     for event_idx in [true, false] {
         let event_loop = Loop::start();
         let (mut device, world) = device(Settings::default());
         let mut driver = Driver::new(2);
         driver.event_idx = event_idx;
+        (0..FRAMES).for_each(|seed| world.frame(&pattern(20, seed)));
         device.activate(event_loop.activation(&driver)).unwrap();
-        for seed in 0..FRAMES {
-            world.frame(&pattern(20, seed));
-        }
         // One buffer and one frame of the guest at a time, so that both queues are
         // empty all the time.
         for seed in 0..FRAMES {
@@ -134,6 +136,27 @@ fn nothing_stalls_while_driver_and_device_race() {
             wait(|| (driver.returned(TX) == 1).then_some(()));
         }
         assert_eq!(world.sent().len(), FRAMES as usize);
+    }
+}
+
+#[test]
+fn buffers_of_a_frame_come_together_for_a_driver_that_polls() {
+    const FRAMES: u32 = 500;
+    let event_loop = Loop::start();
+    let long = NetInfo {
+        max_frame: 9000,
+        ..info()
+    };
+    let (mut device, world) = device_of(long, Settings::default());
+    let mut driver = Driver::new(2);
+    driver.offer_many(RX, 64);
+    (0..FRAMES).for_each(|seed| world.frame(&pattern(9000, seed)));
+    device.activate(event_loop.activation(&driver)).unwrap();
+    for seed in 0..FRAMES {
+        let got = wait(|| driver.take(RX));
+        assert!(got.frame == pattern(9000, seed), "frame {seed}");
+        assert_eq!(got.buffers, 6);
+        driver.offer_many(RX, 6);
     }
 }
 

@@ -175,6 +175,52 @@ fn long_frame_waits_for_a_driver_that_has_had_the_room() {
 }
 
 #[test]
+fn long_frame_waits_a_second_at_most() {
+    let mut bench = Bench::with(longest(9000, false));
+    bench.driver.offer_many(RX, 6);
+    bench.run();
+    bench.driver.offer_many(RX, 3);
+    for seed in 0..3 {
+        bench.world.frame(&pattern(9000 - 4000 * seed, seed as u32));
+    }
+    bench.world.frame(&pattern(60, 3));
+    assert_eq!(bench.received().len(), 1);
+    bench.pass(Duration::from_millis(999));
+    bench.driver.force_kick(RX);
+    assert!(bench.received().is_empty());
+    bench.pass(Duration::from_millis(1));
+    bench.driver.force_kick(RX);
+    let received = bench.received();
+    assert_eq!(received[0].frame, pattern(1000, 2));
+    assert_eq!(received[1].frame, pattern(60, 3));
+    assert_eq!(bench.counters.received_dropped_room.get(), 1);
+    assert!(bench.world.state().interest[0].receive);
+    // With the room comes the patience.
+    bench.driver.offer_many(RX, 7);
+    bench.world.frame(&pattern(9000, 4));
+    bench.world.frame(&pattern(60, 5));
+    assert_eq!(bench.received().len(), 1);
+    bench.driver.offer_many(RX, 6);
+    assert_eq!(bench.received()[0].frame, pattern(60, 5));
+}
+
+#[test]
+fn timer_ends_the_wait_for_room() {
+    let mut bench = Bench::with(longest(3000, false));
+    bench.driver.offer_many(RX, 3);
+    bench.world.frame(&pattern(3000, 1));
+    assert_eq!(bench.received().len(), 1);
+    bench.world.frame(&pattern(60, 2));
+    assert!(bench.received().is_empty());
+    bench.pass(Duration::from_millis(990));
+    bench.driver.force_kick(RX);
+    bench.run();
+    bench.pass(Duration::from_millis(10));
+    bench.round();
+    assert_eq!(bench.received()[0].frame, pattern(60, 2));
+}
+
+#[test]
 fn driver_that_never_has_room_for_the_longest_gets_what_fits() {
     let mut bench = Bench::with(longest(65_550, false));
     bench.driver.offer_many(RX, 3);
