@@ -28,6 +28,9 @@ Examples:
   shem run --mount type=disk,src=db.img,size=10g,dst=/db my.gvmi -- db
   shem run --disk-size 20g my.gvmi -- make -C /usr/src/big
   shem run -p 8080:80 my.gvmi -- httpd -f            port 80 of the VM at 8080 of this host
+  shem run --net passt my.gvmi -- wget http://example.com
+  shem run --net tap=tap0,ip=10.0.0.2/24,gateway=10.0.0.1 my.gvmi -- serve
+  shem run --plugin entropy --device entropy,id=rng0 my.gvmi -- head -c 8 /dev/hwrng
 
 Changes that the command makes to the image's files are gone when it ends; they
 are in the VM's RAM unless --disk-size puts them on a disk. Volumes keep theirs.
@@ -43,7 +46,24 @@ nocopy leaves it empty.
 Ports: -p is Docker's, with ranges (8000-8002:80-82) and an address of this host
 to listen at (127.0.0.1:8080:80; without one at all of them). Servers in the VM see
 connections from its own 127.0.0.1, or ::1, so they need listen nowhere else. A
-port that is chosen is told on standard error.
+port that is chosen is told on standard error. With --net passt, passt takes those
+whose port of this host is said, with /udp too, and leads them to the VM's own
+address.
+
+Networks: without --net the VM has none. passt is the Internet as this host sees it,
+without being root; host_loopback=true lets the gateway be this host's own servers.
+tap=NAME is an interface of this host, golem=udp://ADDR:PORT or tcp:// or unix:// one
+of Golem's networks (network=vpn or inet, local=ADDR:PORT), hub=FOLDER where VMs of
+this host meet. ip=, gateway= and dns= are for the guest and may come again; what else
+is said goes to the driver: `shem plugin info net`. Each --net is a card: eth0, eth1.
+
+Devices: --device DRIVER,id=ID,KEY=VALUE… adds one, of a --plugin or built in. A key
+that comes again is a list. In the file of --config it is
+  [[device]]
+  driver = \"entropy\"
+  plugin = \"entropy\"
+beside images = [\"my.gvmi\"], command = [\"…\"], [machine] with cpus, memory and
+hostname, and [boot] with kernel; the command line comes before it.
 
 Exit status: that of the command, and
   124  the limit of --timeout passed
