@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::finding::{Finding, in_words};
+use crate::life::Effort;
 use crate::{config, life, smallest};
 
 /// The VM that devices are told of.
@@ -185,7 +186,7 @@ fn attempt(
         Check::Repeat => life::repeat(&subject),
         Check::Pair => life::pair(&subject),
         Check::Configuration => config::refusals(&subject),
-        Check::Use => life::used(&subject, life::ROUNDS),
+        Check::Use => life::used(&subject, Effort::Full),
         Check::Speed => life::speed(&subject),
         Check::Memory => life::under_valgrind(&subject),
     }

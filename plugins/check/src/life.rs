@@ -15,16 +15,31 @@ use crate::{net, virtio};
 const REPEATS: usize = 100;
 /// Devices before the count, for what is made once.
 const WARM_UP: usize = 3;
-/// How often a driver resets the device and starts it again.
-pub(crate) const ROUNDS: usize = 10;
-/// The same where time is measured, or is short.
-const FEW_ROUNDS: usize = 2;
 /// Attempts to be in time: a loaded machine spoils some.
 const ATTEMPTS: usize = 5;
 /// One slow callback in more than so many is the loaded machine's fault.
 const SPOILED: u64 = 100;
 /// Rounds of the event loop in which a device with nothing to do does nothing.
 const IDLE_TURNS: u64 = 50;
+
+/// How long a device is used.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Effort {
+    /// As long as it takes to find what is rare, and then left alone.
+    Full,
+    /// Once round, where time is measured or is short.
+    Short,
+}
+
+impl Effort {
+    /// How often the driver resets the device and starts it again.
+    pub(crate) fn rounds(self) -> usize {
+        match self {
+            Effort::Full => 10,
+            Effort::Short => 2,
+        }
+    }
+}
 
 /// What a device is to the machine.
 pub(crate) enum Role {
@@ -120,8 +135,8 @@ pub(crate) fn pair(subject: &Subject) -> Result<String, Finding> {
     let roles = [role(subject, &first)?, role(subject, &second)?];
     let [one, other] = roles;
     let outcomes = std::thread::scope(|scope| {
-        let other = scope.spawn(|| exercise(subject, &second, other, FEW_ROUNDS));
-        [exercise(subject, &first, one, FEW_ROUNDS), joined(other)]
+        let other = scope.spawn(|| exercise(subject, &second, other, Effort::Short));
+        [exercise(subject, &first, one, Effort::Short), joined(other)]
     });
     outcomes.into_iter().collect::<Result<Vec<_>, _>>()?;
     subject.stage("destroy of two devices");
@@ -139,11 +154,11 @@ fn joined(thread: std::thread::ScopedJoinHandle<'_, Result<(), Finding>>) -> Res
 }
 
 /// One device, used.
-pub(crate) fn used(subject: &Subject, rounds: usize) -> Result<String, Finding> {
+pub(crate) fn used(subject: &Subject, effort: Effort) -> Result<String, Finding> {
     let device = subject.create("dev0")?;
     let role = role(subject, &device)?;
     let name = role.name();
-    exercise(subject, &device, role, rounds)?;
+    exercise(subject, &device, role, effort)?;
     subject.stage("destroy");
     drop(device);
     Ok(format!("worked as {name}"))
@@ -154,18 +169,20 @@ fn exercise(
     subject: &Subject,
     device: &PluginDevice,
     role: Role,
-    rounds: usize,
+    effort: Effort,
 ) -> Result<(), Finding> {
     match role {
-        Role::Virtio(mut virtio) => virtio::drive(subject, device, &mut *virtio, rounds)?,
-        Role::Net(mut backend) => net::carry(subject, device, &mut *backend, rounds)?,
+        Role::Virtio(mut virtio) => virtio::drive(subject, device, &mut *virtio, effort)?,
+        Role::Net(mut backend) => net::carry(subject, device, &mut *backend, effort)?,
         Role::OffBus(subscriber) => {
             subject.stage("on_event or on_timer");
             let event_loop = Loop::start();
             let registration = event_loop.events.add(subscriber);
             let registration = registration.map_err(|error| Finding::of(&error))?;
             event_loop.turn();
-            idle(device, &event_loop)?;
+            if effort == Effort::Full {
+                idle(device, &event_loop)?;
+            }
             drop(registration);
         }
     }
@@ -194,7 +211,7 @@ pub(crate) fn speed(subject: &Subject) -> Result<String, Finding> {
     for _ in 0..ATTEMPTS {
         let device = subject.create("dev0")?;
         let role = role(subject, &device)?;
-        exercise(subject, &device, role, FEW_ROUNDS)?;
+        exercise(subject, &device, role, Effort::Short)?;
         let stats = device.stats();
         if stats.slow * SPOILED <= stats.calls {
             let took = (stats.total / stats.calls.max(1) as u32).as_nanos();
@@ -214,6 +231,6 @@ pub(crate) fn under_valgrind(subject: &Subject) -> Result<String, Finding> {
     for _ in 0..WARM_UP {
         let _ = lifecycle(subject);
     }
-    let _ = used(subject, FEW_ROUNDS);
+    let _ = used(subject, Effort::Short);
     Ok("valgrind found nothing".into())
 }

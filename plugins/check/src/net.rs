@@ -8,6 +8,7 @@ use vm_memory::VolatileSlice;
 
 use crate::check::Subject;
 use crate::finding::{Finding, sound};
+use crate::life::Effort;
 
 /// The most frames that are sent until the backend is full: some never are.
 const FULL: usize = 5000;
@@ -42,7 +43,7 @@ pub(crate) fn carry(
     subject: &Subject,
     device: &PluginDevice,
     backend: &mut dyn NetBackend,
-    rounds: usize,
+    effort: Effort,
 ) -> Result<(), Finding> {
     let info = backend.info().clone();
     let setup = NetSetup {
@@ -50,7 +51,7 @@ pub(crate) fn carry(
         send: info.send,
         receive: info.receive,
     };
-    for _ in 0..rounds {
+    for _ in 0..effort.rounds() {
         subject.stage("start");
         backend.start(&setup).map_err(failed)?;
         subject.stage("on_event with no interest");

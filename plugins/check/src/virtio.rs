@@ -7,7 +7,7 @@ use crate::check::Subject;
 use crate::event_loop::Loop;
 use crate::finding::{Finding, sound};
 use crate::guest::{Driver, MEMORY, QUEUE_SIZE};
-use crate::life::idle;
+use crate::life::{Effort, idle};
 
 /// Offsets into configuration space that a guest may choose.
 const OFFSETS: [u64; 6] = [0, 1, 60, 4096, u32::MAX as u64, u64::MAX];
@@ -24,7 +24,7 @@ pub(crate) fn drive(
     subject: &Subject,
     device: &PluginDevice,
     virtio: &mut dyn VirtioDevice,
-    rounds: usize,
+    effort: Effort,
 ) -> Result<(), Finding> {
     let event_loop = Loop::start();
     let sizes: Vec<u16> = virtio
@@ -34,7 +34,7 @@ pub(crate) fn drive(
         .collect();
     // One memory for the device's life, as a VM has.
     let mut driver = Driver::with_queues(&sizes);
-    for round in 0..rounds {
+    for round in 0..effort.rounds() {
         subject.stage("ack_features, read_config or write_config");
         virtio.ack_features(virtio.features());
         configuration_space(virtio);
@@ -47,7 +47,7 @@ pub(crate) fn drive(
             event_loop.turn();
             sound(device)?;
         }
-        if round == 0 {
+        if round == 0 && effort == Effort::Full {
             subject.stage("what it does with nothing to do");
             idle(device, &event_loop)?;
         }
@@ -56,6 +56,7 @@ pub(crate) fn drive(
         let before = used(&mut driver, sizes.len());
         subject.stage("what it does when it is not active");
         load(&mut driver, sizes.len());
+        configuration_space(virtio);
         event_loop.turn();
         if used(&mut driver, sizes.len()) != before {
             return Err(Finding::new("it went on with its queues after deactivate"));
