@@ -107,9 +107,9 @@ Examples:
   shem plugin info ./libshem_my_device.so      what it is, needs and offers
   shem plugin ls                               those in the folders below
 
-Plugin NAME is libshem_NAME.so (with _ for -) in a folder of $SHEM_PLUGIN_PATH,
-/usr/local/lib/shem/plugins or /usr/lib/shem/plugins. To be shown it is loaded,
-which runs its initialisers and nothing else of it.";
+Plugin NAME is libshem_NAME.so (with _ for -) in a folder of $SHEM_PLUGIN_PATH, the
+folder of shem itself, /usr/local/lib/shem/plugins or /usr/lib/shem/plugins. To be
+shown it is loaded, which runs its initialisers and nothing else of it.";
 
 /// Below the help of `shem plugin new`.
 pub const PLUGIN_NEW: &str = "\
