@@ -74,7 +74,11 @@ fn a_server_is_reached_through_a_published_port(kernel: &str) {
     let mut notes = BufReader::new(child.stderr.take().unwrap()).lines();
     let note = notes.next().unwrap().unwrap();
     let host = note.strip_prefix("shem: port 7 of the VM is ").unwrap();
-    assert_eq!(lines.next().unwrap().unwrap(), "listening");
+    let line = lines.next().unwrap_or_else(|| {
+        let rest: Vec<_> = notes.map_while(Result::ok).collect();
+        panic!("the server does not run: {rest:?}")
+    });
+    assert_eq!(line.unwrap(), "listening");
     for _ in 0..3 {
         assert_eq!(exchange(host.parse().unwrap(), b"hello"), b"hello");
     }
@@ -92,7 +96,7 @@ fn a_server_at_the_ipv6_loopback_address_is_reached_too(kernel: &str) {
     let (_forwarder, host) = forward(&vm, 80);
     let answer = exchange(host, b"GET /page HTTP/1.0\r\n\r\n");
     let answer = String::from_utf8(answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    assert!(answer.contains(" 200 OK\r\n"), "{answer}");
     assert!(answer.ends_with("\r\n\r\nfound\n"), "{answer}");
 }
 
