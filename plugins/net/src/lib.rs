@@ -36,7 +36,7 @@ export_plugin! {
         // Queues and offloads of a TAP interface.
         "ioctl",
         // passt's end.
-        "kill", "wait4", "poll",
+        "kill", "wait4", "ppoll",
     ],
     paths: [
         "/dev/net/tun" => abi::PATH_READ | abi::PATH_WRITE,
