@@ -14,6 +14,7 @@ pub mod frames;
 mod golem;
 mod hub;
 mod link;
+mod lost;
 mod mac;
 mod passt;
 mod stream;
