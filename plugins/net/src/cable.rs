@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use plugin_sdk::{Directions, Error, Events, Host, Level, Pieces, Result};
 
 use crate::link::{Ended, Link, Stop};
+use crate::lost::Lost;
 
 /// Token of the link's descriptor. A driver has its own from 1 on.
 pub const LINK: u64 = 0;
@@ -20,8 +21,7 @@ pub struct Cable {
     wanted: Directions,
     /// What the descriptor is waited for.
     watched: Events,
-    /// Frames that went nowhere since the last word of it.
-    lost: u64,
+    lost: Lost,
     /// Nobody took a frame lately, which has been said.
     refused: bool,
 }
@@ -34,7 +34,7 @@ impl Cable {
             link: None,
             wanted: Directions::default(),
             watched: Events::NONE,
-            lost: 0,
+            lost: Lost::default(),
             refused: false,
         }
     }
@@ -72,11 +72,7 @@ impl Cable {
 
     /// What came of frames that went nowhere, if there were any.
     pub fn report_lost(&mut self) {
-        if self.lost > 0 {
-            let text = format!("{} frames went nowhere", self.lost);
-            self.host.log(Level::Info, &text);
-            self.lost = 0;
-        }
+        self.lost.report(self.host, "went nowhere");
     }
 
     /// [`plugin_sdk::Device::on_event`] for [`LINK`].
@@ -128,7 +124,7 @@ impl Cable {
     /// [`plugin_sdk::NetBackend::send`].
     pub fn send(&mut self, frame: Pieces<'_>) -> Result<()> {
         let Some(link) = &mut self.link else {
-            self.lost += 1;
+            self.lost.add();
             return Ok(());
         };
         let had_rest = link.has_rest();
@@ -145,7 +141,7 @@ impl Cable {
                 Ok(())
             }
             Err(Stop::Ended(ended)) => {
-                self.lost += 1;
+                self.lost.add();
                 self.end(&ended)
             }
         }
@@ -179,7 +175,7 @@ impl Cable {
 
     /// Said once, until a frame comes.
     fn note_lost(&mut self, error: &std::io::Error) {
-        self.lost += 1;
+        self.lost.add();
         if !self.refused {
             self.refused = true;
             let text = format!("a frame was not taken, and perhaps more are not: {error}");

@@ -14,6 +14,7 @@ pub mod frames;
 mod golem;
 mod hub;
 mod link;
+mod lost;
 mod mac;
 mod passt;
 mod stream;
@@ -36,7 +37,7 @@ export_plugin! {
         // Queues and offloads of a TAP interface.
         "ioctl",
         // passt's end.
-        "kill", "wait4", "poll",
+        "kill", "wait4", "ppoll",
     ],
     paths: [
         "/dev/net/tun" => abi::PATH_READ | abi::PATH_WRITE,

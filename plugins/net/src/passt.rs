@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
 use plugin_sdk::{
-    Device, Directions, Events, Host, Level, NetBackend, NetInfo, NetSetup, Pieces, Result,
+    Device, Directions, Error, Events, Host, Level, NetBackend, NetInfo, NetSetup, Pieces, Result,
 };
 use serde::Deserialize;
 
@@ -104,6 +104,10 @@ impl Config {
         }
         let ports = self.ports.iter().map(|text| Published::parse(text));
         let ports = ports.collect::<Result<Vec<_>>>()?;
+        let is_other = |port: &Published| port.address.is_some_and(|address| address.is_ipv6());
+        if !self.ipv6 && ports.iter().any(is_other) {
+            return Err(Error::new("ports: an IPv6 address needs ipv6 to be true"));
+        }
         arguments.extend(ports.iter().flat_map(Published::arguments));
         // Said by neither, passt would listen on the ports of the other.
         for (option, is_udp) in [("-t", false), ("-u", true)] {

@@ -12,6 +12,7 @@ use plugin_sdk::{
 use serde::Deserialize;
 
 use crate::frames::LONGEST_FRAME;
+use crate::lost::Lost;
 use crate::mac;
 
 mod tun;
@@ -47,8 +48,8 @@ pub struct Tap {
     has_uso: bool,
     /// The interface was deleted.
     is_gone: bool,
-    /// Frames that the kernel refused since the last word of it.
-    refused: u64,
+    /// Frames that the kernel refused.
+    refused: Lost,
 }
 
 impl Tap {
@@ -170,7 +171,7 @@ impl Device for Tap {
             mtu,
             has_uso,
             is_gone: false,
-            refused: 0,
+            refused: Lost::default(),
         })
     }
 
@@ -222,11 +223,7 @@ impl NetBackend for Tap {
             // What failed here fails at the next start.
             let _ = self.watch(index, Events::NONE);
         }
-        if self.refused > 0 {
-            let text = format!("{} frames were refused by the kernel", self.refused);
-            self.host.log(Level::Info, &text);
-            self.refused = 0;
-        }
+        self.refused.report(self.host, "were refused by the kernel");
     }
 
     fn set_interest(&mut self, queue: u16, directions: Directions) -> Result<()> {
@@ -252,7 +249,7 @@ impl NetBackend for Tap {
             Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => Err(error.into()),
             // A header that the guest made up, or an interface that is down.
             Err(_) => {
-                self.refused += 1;
+                self.refused.add();
                 Ok(())
             }
         }

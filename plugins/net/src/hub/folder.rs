@@ -18,7 +18,7 @@ use rustix::net::{
 };
 
 /// Most members of a hub.
-pub const MAX_MEMBERS: usize = 64;
+pub const MAX_MEMBERS: usize = 32;
 /// Connections that may wait for a member whose guest does not run yet: those of
 /// members that came and went count as well.
 const BACKLOG: i32 = 4096;
@@ -160,6 +160,6 @@ mod tests {
             .map(|_| join(folder.path()).unwrap())
             .collect();
         let error = join(folder.path()).err().unwrap().to_string();
-        assert_eq!(error, "the hub is full: it has 64 members");
+        assert_eq!(error, "the hub is full: it has 32 members");
     }
 }

@@ -15,6 +15,7 @@ use super::folder::{Joined, MAX_MEMBERS};
 use super::table::{Address, Table};
 use crate::datagram::{Datagram, Peer};
 use crate::link::{Link, Stop};
+use crate::lost::Lost;
 
 /// Token of the listening socket. Members have theirs from 1 on.
 const LISTENER: u64 = 0;
@@ -40,8 +41,8 @@ pub struct Mesh {
     /// Who was last asked for a frame.
     asked: u64,
     longest: usize,
-    /// Frames that found a member's socket full, since the last word of it.
-    lost: u64,
+    /// Frames that found a member's socket full.
+    lost: Lost,
 }
 
 impl Mesh {
@@ -58,7 +59,7 @@ impl Mesh {
             wants_frames: false,
             asked: 0,
             longest,
-            lost: 0,
+            lost: Lost::default(),
         };
         for socket in joined.members {
             mesh.add(socket)?;
@@ -202,7 +203,7 @@ impl Mesh {
             Ok(()) => Ok(()),
             Err(Stop::FrameSize) => Err(Error::from_errno(libc::EMSGSIZE)),
             Err(Stop::WouldBlock | Stop::Lost(_)) => {
-                self.lost += 1;
+                self.lost.add();
                 Ok(())
             }
             Err(Stop::Ended(_)) => self.remove(token),
@@ -242,10 +243,6 @@ impl Mesh {
 
     /// What came of frames that went nowhere, if there were any.
     pub fn report_lost(&mut self) {
-        if self.lost > 0 {
-            let text = format!("{} frames found a member's socket full", self.lost);
-            self.host.log(Level::Info, &text);
-            self.lost = 0;
-        }
+        self.lost.report(self.host, "found a member's socket full");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 
 use plugin_sdk::{Error, Result};
@@ -34,7 +35,9 @@ impl Process {
             .args(arguments)
             .stdin(socket)
             .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .stderr(Stdio::piped())
+            // What a terminal sends to the VMM is not for passt.
+            .process_group(0);
         let mut child = command.spawn().map_err(|error| {
             let is_missing = error.kind() == io::ErrorKind::NotFound;
             let error = Error::from(error).context(&format!("run {program}"));

@@ -69,6 +69,8 @@ fn a_process_that_refuses_is_quoted() {
     );
     let error = Rig::<Passt>::refusal(r#"{ "program": "/nowhere/passt" }"#);
     assert!(error.contains("install the package passt"), "{error}");
+    let error = Rig::<Passt>::refusal(r#"{ "ports": ["[::1]:80:80"] }"#);
+    assert!(error.contains("IPv6 address needs ipv6"), "{error}");
     let error = Rig::<Passt>::refusal(r#"{ "ports": ["80"] }"#);
     assert!(error.starts_with("port \"80\""), "{error}");
 }
@@ -107,10 +109,12 @@ fn a_process_that_says_too_much_is_not_written_down() {
 }
 
 #[test]
-fn the_process_ends_with_the_device() {
+fn the_process_ends_with_the_device_and_not_by_its_terminal() {
     let (_folder, config) = script(ECHO);
     let rig = Rig::<Passt>::new(&config).unwrap();
     let pid = rig.device.process.as_ref().unwrap().id();
+    let process = rustix::process::Pid::from_raw(pid as i32);
+    assert_eq!(rustix::process::getpgid(process).ok(), process);
     let proc = format!("/proc/{pid}");
     assert!(std::fs::exists(&proc).unwrap());
     drop(rig);
