@@ -167,10 +167,6 @@ fn list(paths: &[PathBuf]) -> String {
         .join(", ")
 }
 
-/// What a guest with a network card needs of a kernel beside the rest, for
-/// [`KernelPack::modules`]. Everything else of a network is built into both packs.
-pub const CARD_MODULES: &[&str] = &["virtio_net"];
-
 /// A kernel with what belongs to it: a folder with `vmlinux`, `modules/` and
 /// `pack.json`.
 #[derive(Clone, Debug)]
