@@ -65,6 +65,11 @@ pub fn guest_programs() -> PathBuf {
     variable("SHEM_GUEST_PROGRAMS")
 }
 
+/// The folder of plugins that were made by `shem plugin new`.
+pub fn newcomer() -> PathBuf {
+    variable("SHEM_NEWCOMER")
+}
+
 /// Whether this is the long run, with more of everything.
 pub fn long() -> bool {
     env::var_os("SHEM_TEST_LONG").is_some()

@@ -244,7 +244,7 @@ fn a_server_in_the_guest_is_reached_by_the_host_and_many_queues_carry_iperf() {
 fn passt_leads_to_servers_of_the_host_and_published_ports_into_the_guest() {
     in_own_network(|| {
         // What passt takes for the way out.
-        ip("link add out0 type dummy");
+        ip("tuntap add dev out0 mode tap");
         ip("addr add 192.0.2.2/24 dev out0");
         ip("link set out0 up");
         ip("route add default via 192.0.2.1");
@@ -329,7 +329,7 @@ fn an_endpoint_that_vanishes_takes_the_link_and_not_the_vm() {
 fn what_is_no_network_is_refused_before_anything_boots() {
     let cases: [(&[&str], &[&str]); 5] = [
         (&["host"], &["use none, passt"]),
-        (&["tap=nosuchtap9"], &["nosuchtap9"]),
+        (&["tap=longer-than-names-are"], &["/name", "at most 15 characters"]),
         (&["golem=udp:/x"], &["udp:/x"]),
         (&["golem=tcp://127.0.0.1:1"], &["127.0.0.1:1", "refused"]),
         (&["none", "passt"], &["exclude each other"]),

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use e2e_tests::{Shem, demo_image, output, vm, with_each_kernel};
+use e2e_tests::{Shem, demo_image, newcomer, output, vm, with_each_kernel};
 use shem::{DeviceOptions, Devices};
 
 with_each_kernel!(random_numbers_of_the_host_come_out_of_hwrng);
@@ -19,6 +19,21 @@ fn random_numbers_of_the_host_come_out_of_hwrng(kernel: &str) {
     Shem::run(kernel, &options, &["sh", "-c", READ_HWRNG])
         .outcome()
         .assert_ok("virtio_rng.0\ndiffers\n");
+}
+
+#[test]
+fn a_newcomers_plugin_runs_in_either_language() {
+    for (name, file) in [
+        ("demo-rust", "libshem_demo_rust.so"),
+        ("demo-c", "libshem_demo_c.so"),
+    ] {
+        let plugin = newcomer().join(file);
+        let device = format!("{name},greeting=ahoy");
+        let options = ["--plugin", plugin.to_str().unwrap(), "--device", &device];
+        Shem::run("tuned", &options, &["sh", "-c", "echo $GREETING"])
+            .outcome()
+            .assert_ok("ahoy\n");
+    }
 }
 
 #[test]

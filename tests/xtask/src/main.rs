@@ -8,6 +8,7 @@ mod fuzz;
 mod guest;
 mod kernel;
 mod lab;
+mod newcomer;
 mod packages;
 mod paths;
 mod place;
