@@ -122,7 +122,8 @@ pub trait NetBackend: Send {
     /// What it can do; does not change.
     fn info(&self) -> &NetInfo;
 
-    /// The driver is ready: frames will go. There is no interest yet.
+    /// The driver is ready: frames will go. There is no interest yet. Comes again,
+    /// after [`NetBackend::stop`], when the driver uses another number of queue pairs.
     fn start(&mut self, setup: &NetSetup) -> Result<(), NetError>;
 
     /// The driver reset the card: when it returns no frame is touched any more.

@@ -138,8 +138,8 @@ impl NetDevice {
             match (take(2 * pair), take(2 * pair + 1)) {
                 (Some(receive), Some(transmit)) => pairs.push(Pair::new(receive, transmit)),
                 // A driver may set up fewer than there are, but not none.
-                (_, missing) if pairs.is_empty() => {
-                    let index = usize::from(missing.is_none());
+                (receive, _) if pairs.is_empty() => {
+                    let index = usize::from(receive.is_some());
                     return Err(ActivateError::missing_queue(index));
                 }
                 _ => break,

@@ -190,3 +190,6 @@ impl DeviceQueue {
         QueueError::Used { index, source }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,7 @@ use crate::{ETHERNET, FRAMES_PER_TURN, VLAN_TAG};
 
 /// Chains taken from the ring in one turn, so that a driver that offers one useless
 /// buffer after the other does not hold the event loop.
-const CHAINS_PER_TURN: usize = 256;
+const CHAINS_PER_TURN: usize = 128;
 
 /// The most pieces of guest memory for one frame: the header before it and the host
 /// memory after it are pieces as well.
@@ -122,8 +122,9 @@ impl Receiver {
                 room.push(header);
             }
             let held = self.lay_out(memory, &mut room);
-            if let Some(missing) = service.guest.card.longest_frame().checked_sub(held) {
-                let missing = spill.subslice(0, missing);
+            let longest = service.guest.card.longest_frame();
+            if held < longest {
+                let missing = spill.subslice(0, longest - held);
                 room.push(missing.expect("it has room for the longest frame"));
             }
             let len = match service.backend.receive(pair, &room) {

@@ -239,6 +239,7 @@ impl NetBackend for MockBackend {
         running(&state, queue);
         state.receives += 1;
         assert!(room.len() <= MAX_FRAME_PIECES);
+        assert!(room.iter().all(|piece| !piece.is_empty()));
         let space: usize = room.iter().map(VolatileSlice::len).sum();
         assert!(space >= self.info.max_frame, "{space} bytes");
         let frame = match state.incoming[usize::from(queue)].pop_front() {

@@ -255,14 +255,19 @@ impl Driver {
         }
     }
 
+    /// A chain has come back.
+    pub(crate) fn has_used(&self, queue: u16) -> bool {
+        let ring = &self.rings[usize::from(queue)];
+        let index = GuestAddress(ring.used_ring() + 2);
+        self.memory.load::<u16>(index, Ordering::Acquire).unwrap() != ring.used
+    }
+
     /// The next chain that came back: its memory and how much of it was written.
     pub(crate) fn take_used(&mut self, queue: u16) -> Option<(Vec<Part>, u32)> {
-        let ring = &mut self.rings[usize::from(queue)];
-        let index = GuestAddress(ring.used_ring() + 2);
-        let index: u16 = self.memory.load(index, Ordering::Acquire).unwrap();
-        if index == ring.used {
+        if !self.has_used(queue) {
             return None;
         }
+        let ring = &mut self.rings[usize::from(queue)];
         let slot = ring.used_ring() + 4 + u64::from(ring.used % QUEUE_SIZE) * 8;
         ring.used = ring.used.wrapping_add(1);
         // The next one is worth an interrupt again.

@@ -89,7 +89,9 @@ fn flood_of_useless_buffers_leaves_others_their_turn() {
         bench.driver.offer(RX, &[1]);
     }
     bench.round();
-    assert_eq!(bench.driver.returned(RX), 256);
+    assert_eq!(bench.driver.returned(RX), 128);
+    bench.run();
+    assert_eq!(bench.driver.returned(RX), 128);
     bench.driver.offer(RX, &[1]);
     bench.driver.offer(RX, &[1536]);
     bench.world.frame(&pattern(60, 1));
@@ -119,6 +121,20 @@ fn chains_of_too_many_parts_are_dropped() {
         assert_eq!(bench.driver.returned(TX), 2);
         assert_eq!(bench.counters.sent_dropped_chain.get(), 1);
     }
+}
+
+#[test]
+fn parts_of_no_length_are_parts_as_well() {
+    let mut bench = Bench::with(Wish::default());
+    let place = bench.driver.place(200);
+    let mut parts = vec![(place, 112)];
+    parts.resize(64, (place, 0));
+    bench.driver.send_parts(TX, &parts);
+    parts.push((place, 0));
+    bench.driver.send_parts(TX, &parts);
+    bench.run();
+    assert_eq!(bench.world.sent().len(), 1);
+    assert_eq!(bench.counters.sent_dropped_chain.get(), 1);
 }
 
 #[test]

@@ -73,11 +73,7 @@ impl Drop for Loop {
 }
 
 fn device(settings: Settings) -> (NetDevice, World) {
-    device_of(info(), settings)
-}
-
-fn device_of(info: NetInfo, settings: Settings) -> (NetDevice, World) {
-    let (backend, world) = MockBackend::new(info);
+    let (backend, world) = MockBackend::new(info());
     let mut device = NetDevice::new("net0", Box::new(backend), settings);
     device.ack_features(device.features());
     (device, world)
@@ -118,7 +114,9 @@ fn device_serves_an_activation_and_the_next() {
 
 #[test]
 fn nothing_stalls_while_driver_and_device_race() {
-    const FRAMES: u32 = 5000;
+    const FRAMES: u32 = 2000;
+    // Steps by which the driver is late, to meet the device in each of its own.
+    const LATENESS: u32 = 400;
     for event_idx in [true, false] {
         let event_loop = Loop::start();
         let (mut device, world) = device(Settings::default());
@@ -128,35 +126,18 @@ fn nothing_stalls_while_driver_and_device_race() {
         device.activate(event_loop.activation(&driver)).unwrap();
         // One buffer and one frame of the guest at a time, so that both queues are
         // empty all the time.
+        let place = driver.place(1536);
         for seed in 0..FRAMES {
-            driver.offer(RX, &[1536]);
-            driver.send(TX, &PLAIN, &pattern(20, seed), &[]);
-            let got = wait(|| driver.take(RX));
-            assert_eq!(got.frame, pattern(20, seed));
-            wait(|| (driver.returned(TX) == 1).then_some(()));
+            (0..seed % LATENESS).for_each(|_| std::hint::spin_loop());
+            driver.offer_parts(RX, &[(place, 1536)]);
+            wait(|| driver.has_used(RX).then_some(()));
+            if seed % 2 == 0 {
+                driver.send(TX, &PLAIN, &pattern(20, seed), &[]);
+                wait(|| driver.take_used(TX));
+            }
+            driver.take_used(RX).unwrap();
         }
-        assert_eq!(world.sent().len(), FRAMES as usize);
-    }
-}
-
-#[test]
-fn buffers_of_a_frame_come_together_for_a_driver_that_polls() {
-    const FRAMES: u32 = 500;
-    let event_loop = Loop::start();
-    let long = NetInfo {
-        max_frame: 9000,
-        ..info()
-    };
-    let (mut device, world) = device_of(long, Settings::default());
-    let mut driver = Driver::new(2);
-    driver.offer_many(RX, 64);
-    (0..FRAMES).for_each(|seed| world.frame(&pattern(9000, seed)));
-    device.activate(event_loop.activation(&driver)).unwrap();
-    for seed in 0..FRAMES {
-        let got = wait(|| driver.take(RX));
-        assert!(got.frame == pattern(9000, seed), "frame {seed}");
-        assert_eq!(got.buffers, 6);
-        driver.offer_many(RX, 6);
+        assert_eq!(world.sent().len(), FRAMES as usize / 2);
     }
 }
 

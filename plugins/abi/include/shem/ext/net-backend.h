@@ -81,9 +81,10 @@ typedef struct shem_net_backend {
    * negative number refuses, and the VM does not start. */
   int32_t (*describe)(shem_device_t *device, shem_net_info_t *info);
 
-  /* [vcpu], required. The driver is ready: frames will go, with no interest in
-   * any direction yet. A negative number leaves the device inactive; the driver
-   * may try again. */
+  /* [vcpu] or [loop], required. The driver is ready: frames will go, with no
+   * interest in any direction yet. A negative number leaves the device inactive;
+   * the driver may try again. Comes again, after `stop`, when the driver uses
+   * another number of queue pairs. */
   int32_t (*start)(shem_device_t *device, const shem_net_setup_t *setup);
 
   /* [vcpu] or [owner] or [loop], required. The driver reset the device or the VM
