@@ -329,7 +329,10 @@ fn an_endpoint_that_vanishes_takes_the_link_and_not_the_vm() {
 fn what_is_no_network_is_refused_before_anything_boots() {
     let cases: [(&[&str], &[&str]); 5] = [
         (&["host"], &["use none, passt"]),
-        (&["tap=longer-than-names-are"], &["/name", "at most 15 characters"]),
+        (
+            &["tap=longer-than-names-are"],
+            &["/name", "at most 15 characters"],
+        ),
         (&["golem=udp:/x"], &["udp:/x"]),
         (&["golem=tcp://127.0.0.1:1"], &["127.0.0.1:1", "refused"]),
         (&["none", "passt"], &["exclude each other"]),

@@ -11,7 +11,7 @@ use e2e_tests::{Folder, Outcome, Shem, Unprivileged, demo_image, guest_programs,
 const ROOM: u64 = 512 << 20;
 /// Operations of the exerciser on one file and, by several processes, in a tree.
 const OPERATIONS: usize = 1500;
-const LONG_OPERATIONS: usize = 30_000;
+const LONG_OPERATIONS: usize = 10_000;
 const PROCESSES: &str = "3";
 /// Longest time for one of the programs in an emulated machine.
 const TIMEOUT: &str = "40m";

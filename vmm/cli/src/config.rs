@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::args::RunArgs;
-use crate::values;
+use crate::{mounts, net, values};
 
 /// A configuration file is no bigger: it is read as a whole.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -24,6 +24,16 @@ pub struct Config {
     /// What to run in them.
     #[serde(default)]
     command: Vec<String>,
+    /// Variables of the command, as `--env` takes them.
+    #[serde(default)]
+    env: Vec<String>,
+    /// Volumes, networks and ports, as `--volume`, `--net` and `--publish` take them.
+    #[serde(default)]
+    volumes: Vec<String>,
+    #[serde(default)]
+    net: Vec<String>,
+    #[serde(default)]
+    publish: Vec<String>,
     /// Plugins by name or path; a relative path starts at the file's folder.
     #[serde(default)]
     pub plugins: Vec<String>,
@@ -83,15 +93,21 @@ impl Config {
         for image in &mut self.images {
             *image = folder.join(&*image);
         }
+        // Still text, as both parts were; and still a path, not a name.
+        let anchored = |path: &mut String| {
+            let place = Path::new(".").join(folder).join(&*path);
+            *path = place.to_string_lossy().into_owned();
+        };
         let of_devices = self.devices.iter_mut();
         let plugins = of_devices.filter_map(|device| device.plugin.as_mut());
-        for plugin in self.plugins.iter_mut().chain(plugins) {
-            if plugin.contains('/') {
-                // Still text, as both parts were; and still a path, not a name.
-                let path = Path::new(".").join(folder).join(&*plugin);
-                *plugin = path.to_string_lossy().into_owned();
-            }
-        }
+        let plugins = self.plugins.iter_mut().chain(plugins);
+        plugins
+            .filter(|plugin| plugin.contains('/'))
+            .for_each(anchored);
+        let volumes = self.volumes.iter_mut();
+        volumes
+            .filter(|volume| volume.starts_with('.'))
+            .for_each(anchored);
     }
 
     fn fill(&mut self, args: &mut RunArgs) -> Result<()> {
@@ -118,12 +134,27 @@ impl Config {
             let command = std::mem::take(&mut self.command);
             args.command = command.into_iter().map(Into::into).collect();
         }
+        // Of a variable that comes again the last counts: the command line's.
+        let env = std::mem::take(&mut self.env).into_iter().map(Into::into);
+        args.env.splice(..0, env);
+        args.volume
+            .extend(each("volumes", &self.volumes, mounts::volume)?);
+        args.publish
+            .extend(each("publish", &self.publish, str::parse)?);
+        if args.net.is_empty() {
+            args.net = each("net", &self.net, net::net)?;
+        }
         ensure!(
             !args.images.is_empty(),
             "no image: set images, or name one on the command line"
         );
         Ok(())
     }
+}
+
+fn each<T>(key: &str, texts: &[String], parse: impl Fn(&str) -> Result<T>) -> Result<Vec<T>> {
+    let at = |text: &String| parse(text).with_context(|| format!("{key}: {text:?}"));
+    texts.iter().map(at).collect()
 }
 
 #[cfg(test)]
@@ -145,6 +176,10 @@ mod tests {
         images = ["app.gvmi", "/base.gvmi"]
         command = ["serve", "--port=80"]
         plugins = ["net", "./libx.so"]
+        env = ["MODE=file"]
+        volumes = ["./data:/data"]
+        net = ["passt"]
+        publish = ["8080:80"]
         [machine]
         cpus = 2
         memory = "1g"
@@ -167,6 +202,13 @@ mod tests {
         assert!(args.images[0].is_absolute() && args.images[0].ends_with("app.gvmi"));
         assert_eq!(args.images[1], Path::new("/base.gvmi"));
         assert_eq!(args.command, ["serve", "--port=80"]);
+        assert_eq!(args.env, ["MODE=file"]);
+        assert_eq!(
+            (args.volume.len(), args.net.len(), args.publish.len()),
+            (1, 1, 1)
+        );
+        assert!(!config.volumes[0].starts_with("./data"), "{config:?}");
+        assert!(config.volumes[0].ends_with("/./data:/data"), "{config:?}");
         assert_eq!(config.plugins[0], "net");
         assert!(
             config.plugins[1].ends_with("/./libx.so"),
@@ -185,11 +227,28 @@ mod tests {
     #[test]
     fn command_line_comes_before_the_file() {
         let line = [
-            "--cpus", "3", "-m", "64m", "--kernel", "tuned", "x.gvmi", "--", "sh",
+            "--cpus",
+            "3",
+            "-m",
+            "64m",
+            "--kernel",
+            "tuned",
+            "-e",
+            "MODE=line",
+            "-p",
+            "1:2",
+            "--net",
+            "none",
+            "x.gvmi",
+            "--",
+            "sh",
         ];
         let (_, args) = read(FILE, &line).unwrap();
         assert_eq!((args.cpus(), args.memory()), (3, 64 << 20));
         assert_eq!(args.kernel.as_deref(), Some("tuned"));
+        assert_eq!(args.env, ["MODE=file", "MODE=line"]);
+        assert_eq!(args.net, [net::NetArg::None]);
+        assert_eq!(args.publish.len(), 2);
         assert_eq!(args.images, [Path::new("x.gvmi")]);
         assert_eq!(args.command, ["sh"]);
     }
@@ -203,6 +262,9 @@ mod tests {
             ("[machine]\nmemory = \"lots\"", "machine.memory"),
             ("[machine]\nhostname = \"a b\"", "machine.hostname"),
             ("[[device]]\nid = \"x\"", "missing field `driver`"),
+            ("net = [\"host\"]", "net: \"host\""),
+            ("publish = [\"x\"]", "publish: \"x\""),
+            ("volumes = [\"x\"]", "volumes: \"x\""),
             ("", "no image"),
         ] {
             let error = read(text, &[]).unwrap_err();

@@ -62,8 +62,9 @@ that comes again is a list. In the file of --config it is
   [[device]]
   driver = \"entropy\"
   plugin = \"entropy\"
-beside images = [\"my.gvmi\"], command = [\"…\"], [machine] with cpus, memory and
-hostname, and [boot] with kernel; the command line comes before it.
+beside images, command, env, volumes, net, publish and plugins, lists of what the
+command line takes, [machine] with cpus, memory and hostname, and [boot] with kernel.
+The command line comes before it.
 
 Exit status: that of the command, and
   124  the limit of --timeout passed
