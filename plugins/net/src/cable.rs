@@ -211,3 +211,97 @@ impl Cable {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsFd, BorrowedFd};
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    use plugin_sdk::testing::{Frame, MockHost};
+
+    use super::*;
+    use crate::testing::{NONE, RECEIVE};
+
+    /// Sends each frame by halves, and has one whenever it is told so.
+    struct Halves {
+        socket: UnixStream,
+        has_rest: bool,
+        has_more: Arc<AtomicBool>,
+    }
+
+    impl Link for Halves {
+        fn descriptor(&self) -> BorrowedFd<'_> {
+            self.socket.as_fd()
+        }
+
+        fn send(&mut self, _: Pieces<'_>) -> std::result::Result<(), Stop> {
+            self.has_rest = true;
+            Ok(())
+        }
+
+        fn receive(&mut self, _: Pieces<'_>) -> std::result::Result<usize, Stop> {
+            Err(Stop::WouldBlock)
+        }
+
+        fn has_rest(&self) -> bool {
+            self.has_rest
+        }
+
+        fn send_rest(&mut self) -> std::result::Result<(), Stop> {
+            self.has_rest = false;
+            Ok(())
+        }
+
+        fn has_more(&self) -> bool {
+            self.has_more.load(Ordering::Relaxed)
+        }
+
+        fn trouble(&mut self) -> Stop {
+            Stop::WouldBlock
+        }
+    }
+
+    fn cable(mock: &MockHost) -> (Cable, Arc<AtomicBool>, UnixStream) {
+        let (socket, other) = UnixStream::pair().unwrap();
+        let has_more = Arc::new(AtomicBool::new(false));
+        let mut cable = Cable::new(mock.host());
+        let link = Halves {
+            socket,
+            has_rest: false,
+            has_more: Arc::clone(&has_more),
+        };
+        cable.plug(Box::new(link)).unwrap();
+        (cable, has_more, other)
+    }
+
+    #[test]
+    fn the_rest_of_a_frame_goes_without_anybodys_interest() {
+        let mock = MockHost::new();
+        let (mut cable, _, _other) = cable(&mock);
+        cable.set_interest(NONE).unwrap();
+        assert!(mock.due(Duration::ZERO).is_empty());
+        cable.send(Frame::room(60).pieces()).unwrap();
+        let [(_, events, LINK)] = mock.due(Duration::ZERO)[..] else {
+            panic!("nobody waits for room");
+        };
+        cable.on_event(events).unwrap();
+        assert!(mock.due(Duration::ZERO).is_empty());
+        assert!(mock.asked().ready.is_empty());
+    }
+
+    #[test]
+    fn a_frame_that_was_read_already_is_told_of_at_once() {
+        let mock = MockHost::new();
+        let (mut cable, has_more, _other) = cable(&mock);
+        cable.set_interest(RECEIVE).unwrap();
+        assert!(mock.asked().ready.is_empty());
+        has_more.store(true, Ordering::Relaxed);
+        cable.set_interest(NONE).unwrap();
+        assert!(mock.asked().ready.is_empty());
+        cable.set_interest(RECEIVE).unwrap();
+        assert_eq!(mock.asked().ready, [(0, RECEIVE)]);
+    }
+}
