@@ -8,8 +8,14 @@
 //! `cargo xtask bench [-- RUNS]`. With the word `volumes` it measures those
 //! instead.
 
+mod compare;
+mod guest;
+mod options;
+mod plot;
+mod rows;
 mod run;
 mod setup;
+mod table;
 mod volumes;
 
 use std::time::Duration;
