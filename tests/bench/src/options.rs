@@ -67,6 +67,13 @@ impl Options {
         Ok(options)
     }
 
+    /// The number of an amount that was among those to parse.
+    pub fn amount(&self, name: &str) -> usize {
+        let mut amounts = self.amounts.iter();
+        let amount = amounts.find(|amount| amount.name == name);
+        amount.expect("the amount is one of the benchmark's").number
+    }
+
     /// All amounts as they are told.
     pub fn words(&self) -> Vec<String> {
         let amounts = self.amounts.iter();
@@ -104,6 +111,7 @@ mod tests {
     fn what_is_not_said_stays_as_it_is() {
         let options = parse(&["5", "files=7", "only=disk", "only=9p", "plot=a.svg"]).unwrap();
         assert_eq!(options.rounds, 5);
+        assert_eq!((options.amount("size"), options.amount("files")), (64, 7));
         assert_eq!(options.words(), ["size=64", "files=7"]);
         assert_eq!(options.plot, Some("a.svg".into()));
         let names = ["shem disk", "9p", "shem coherent"].map(|name| options.names(name));

@@ -19,6 +19,10 @@ const NEEDED: &[&str] = &[
     "squashfs-tools",
     // Disks: the tests let e2fsck judge them.
     "e2fsprogs",
+    // Networks: the plugin starts passt; the tests set interfaces up and measure.
+    "passt",
+    "iproute2",
+    "iperf3",
     // Kernel packs: unpacking a compressed kernel, building one.
     "binutils",
     "xz-utils",
