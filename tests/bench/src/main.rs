@@ -5,11 +5,18 @@
 //! down does so for both; the figures are medians, and only the ratio means
 //! something on an emulated machine. Process start is included.
 //!
-//! `cargo xtask bench [-- RUNS]`. With the word `volumes` it measures those
-//! instead.
+//! `cargo xtask bench [-- RUNS]`. With the word `volumes` or `networks` it
+//! measures those instead.
 
+mod compare;
+mod guest;
+mod networks;
+mod options;
+mod plot;
+mod rows;
 mod run;
 mod setup;
+mod table;
 mod volumes;
 
 use std::time::Duration;
@@ -24,6 +31,9 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|word| word == "volumes").is_some() {
         return volumes::run(arguments);
+    }
+    if arguments.next_if(|word| word == "networks").is_some() {
+        return networks::run(arguments);
     }
     let runs = match std::env::args().nth(1) {
         Some(text) => text.parse().context("the argument is a number of runs")?,

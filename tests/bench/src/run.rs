@@ -1,6 +1,6 @@
 //! Runs a command and takes the time to something that it does.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, PipeReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// Kills its program when dropped.
-struct Running(Child);
+pub struct Running(pub Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -21,18 +21,38 @@ impl Drop for Running {
     }
 }
 
-/// Time until a line of its output contains `words`; then it is killed.
-pub fn until_line(mut command: Command, words: &'static str) -> Result<Duration> {
-    let start = Instant::now();
-    let name = format!("{command:?}");
+/// Starts it with nothing to read, and gives what it writes to either stream.
+pub fn start(mut command: Command) -> Result<(Running, PipeReader)> {
     let (reader, writer) = std::io::pipe()?;
     command
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
         .stderr(writer);
-    let running = Running(command.spawn().with_context(|| format!("start {name}"))?);
-    // It holds the other ends of the pipe, and the reader would wait for them.
-    drop(command);
+    // The command holds the other ends of the pipe until it is dropped here, and the
+    // reader would wait for them.
+    let child = command.spawn();
+    let child = child.with_context(|| format!("start {command:?}"))?;
+    Ok((Running(child), reader))
+}
+
+/// Runs it to its end, which must be a success.
+pub fn done(command: &mut Command) -> Result<()> {
+    let output = command
+        .output()
+        .with_context(|| format!("start {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr).trim_end()
+    );
+    Ok(())
+}
+
+/// Time until a line of its output contains `words`; then it is killed.
+pub fn until_line(command: Command, words: &'static str) -> Result<Duration> {
+    let begin = Instant::now();
+    let name = format!("{command:?}");
+    let (running, reader) = start(command)?;
     let (found, when) = mpsc::channel();
     let watcher = std::thread::spawn(move || {
         let mut seen = String::new();
@@ -49,7 +69,7 @@ pub fn until_line(mut command: Command, words: &'static str) -> Result<Duration>
     drop(running);
     let seen = watcher.join().unwrap_or_default();
     match when {
-        Ok(when) => Ok(when - start),
+        Ok(when) => Ok(when - begin),
         Err(_) => bail!("no line with {words:?} came from {name}, but:\n{seen}"),
     }
 }

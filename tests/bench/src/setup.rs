@@ -1,6 +1,5 @@
 //! What is measured: the commands, and the files that both machines start from.
 
-use std::env;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,15 +10,17 @@ use guest_protocol::{BootConfig, Upper};
 use shem::{DEFAULT_HOSTNAME, KERNEL_CMDLINE, KernelPack, Store};
 use tempfile::TempDir;
 
+use crate::guest::{self, Shem, told};
+
 /// What the guest's init writes to the console before anything else.
 pub const INIT_LINE: &str = "shem-init: start";
 
-/// RAM of each guest in MiB, Firecracker's default.
-const MEMORY: &str = "128";
+/// RAM of each guest, Firecracker's default.
+const MEMORY: &str = "128m";
 
 /// Programs and files for the measurements.
 pub struct Setup {
-    shem: PathBuf,
+    shem: Shem,
     image: PathBuf,
     kernel: KernelPack,
     /// Holds the initramfs that shem would build in memory.
@@ -29,10 +30,6 @@ pub struct Setup {
 impl Setup {
     /// Finds them where `cargo xtask bench` has put them.
     pub fn new() -> Result<Self> {
-        let variable = |name: &str| {
-            let value = env::var_os(name).map(PathBuf::from);
-            value.with_context(|| format!("{name} is not set: run `cargo xtask bench`"))
-        };
         let store = Store::discover();
         let kernel = store.kernel(Some("tuned"))?;
         let boot = BootConfig {
@@ -48,8 +45,8 @@ impl Setup {
         let folder = tempfile::tempdir()?;
         fs::write(folder.path().join("initramfs"), parts.concat())?;
         Ok(Setup {
-            shem: variable("SHEM_BIN")?,
-            image: variable("SHEM_DEMO_IMAGE")?,
+            shem: Shem::find()?,
+            image: told("SHEM_DEMO_IMAGE")?,
             kernel,
             folder,
         })
@@ -57,52 +54,32 @@ impl Setup {
 
     /// Name and version of the kernel that both boot.
     pub fn kernel(&self) -> String {
-        format!("{} {}", self.kernel.name(), self.kernel.version())
+        guest::name(&self.kernel)
     }
 
     /// A guest whose console is shown.
     pub fn shem_boot(&self) -> Command {
         let mut command = self.shem_run(&["--console"]);
-        command.args(["--", "sleep", "60"]);
+        command.args(["sleep", "60"]);
         command
     }
 
     /// A guest that runs `echo`.
     pub fn shem_echo(&self) -> Command {
         let mut command = self.shem_run(&[]);
-        command.args(["--", "echo", "hello"]);
+        command.args(["echo", "hello"]);
         command
     }
 
     fn shem_run(&self, options: &[&str]) -> Command {
-        let mut command = Command::new(&self.shem);
-        command
-            .args(["run", "--kernel", "tuned"])
-            .args(["--memory", &format!("{MEMORY}m")])
-            .args(options)
-            .arg(&self.image);
-        command
+        self.shem.run(&self.kernel, MEMORY, options, &self.image)
     }
 
-    /// The same guest in QEMU's leanest machine, with the devices that its
-    /// documentation (system/i386/microvm) advises to leave out left out.
+    /// The same guest in QEMU.
     pub fn qemu_boot(&self) -> Command {
-        let mut command = Command::new("qemu-system-x86_64");
+        let initramfs = self.folder.path().join("initramfs");
+        let mut command = guest::microvm(&self.kernel, &initramfs, MEMORY, KERNEL_CMDLINE);
         command
-            .args(["-M", "microvm,pit=off,pic=off,rtc=off,isa-serial=on"])
-            .args(["-accel", "kvm", "-cpu", "host", "-smp", "1", "-m", MEMORY])
-            .args([
-                "-nodefaults",
-                "-no-user-config",
-                "-display",
-                "none",
-                "-no-reboot",
-            ])
-            .args(["-serial", "stdio", "-append", KERNEL_CMDLINE])
-            .arg("-kernel")
-            .arg(self.kernel.vmlinux())
-            .arg("-initrd")
-            .arg(self.folder.path().join("initramfs"))
             .arg("-drive")
             .arg(format!(
                 "id=layer0,if=none,format=raw,readonly=on,file={}",

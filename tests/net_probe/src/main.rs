@@ -2,14 +2,18 @@
 //!
 //! | words | what it does |
 //! | --- | --- |
-//! | `serve PORT` | gives back what it gets, by TCP and UDP, at every address; says `ready` |
+//! | `serve PORT` | gives back what it gets, by TCP and UDP, at every address; at the two ports behind it only takes, and only gives; says `ready` |
 //! | `tcp ADDRESS:PORT BYTES` | sends that many bytes, and checks what comes back meanwhile |
 //! | `udp ADDRESS:PORT COUNT SIZE` | sends datagrams, several at a time, each until it came back |
+//! | `bench ADDRESS:PORT BYTES ROUNDTRIPS` | takes the times of that many bytes there, of as many from there, and of single bytes to and fro |
 #![forbid(unsafe_code)]
+
+mod bench;
+mod serve;
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv6Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::time::Duration;
 use std::{env, io, thread};
 
@@ -17,6 +21,8 @@ use anyhow::{Context, Result, bail, ensure};
 
 /// Longest wait for a connection or for its next bytes.
 const LIMIT: Duration = Duration::from_secs(120);
+/// Bytes that are read or written at once.
+const BLOCK: usize = 64 << 10;
 /// After this long a datagram is taken for lost.
 const LOST: Duration = Duration::from_millis(500);
 /// Each datagram is sent at most this often.
@@ -32,34 +38,17 @@ fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
-        ["serve", port] => serve(port.parse()?),
+        ["serve", port] => serve::run(port.parse()?),
         ["tcp", address, bytes] => tcp(address, bytes.parse()?),
         ["udp", address, count, size] => udp(address, count.parse()?, size.parse()?),
-        _ => bail!("use: serve PORT | tcp ADDRESS:PORT BYTES | udp ADDRESS:PORT COUNT SIZE"),
-    }
-}
-
-fn serve(port: u16) -> Result<()> {
-    let everywhere = (Ipv6Addr::UNSPECIFIED, port);
-    let streams = TcpListener::bind(everywhere).context("listen")?;
-    let datagrams = UdpSocket::bind(everywhere).context("bind")?;
-    println!("ready");
-    io::stdout().flush()?;
-    thread::spawn(move || {
-        let mut datagram = vec![0; MAX_DATAGRAM];
-        while let Ok((len, from)) = datagrams.recv_from(&mut datagram) {
-            // One that cannot go back is lost, as any may be.
-            let _ = datagrams.send_to(&datagram[..len], from);
+        ["bench", address, bytes, round_trips] => {
+            bench::run(address, bytes.parse()?, round_trips.parse()?)
         }
-    });
-    for stream in streams.incoming() {
-        let stream = stream?;
-        thread::spawn(move || -> io::Result<()> {
-            io::copy(&mut &stream, &mut &stream)?;
-            stream.shutdown(Shutdown::Write)
-        });
+        _ => bail!(
+            "use: serve PORT | tcp ADDRESS:PORT BYTES | udp ADDRESS:PORT COUNT SIZE | \
+             bench ADDRESS:PORT BYTES ROUNDTRIPS"
+        ),
     }
-    Ok(())
 }
 
 /// What is at `offset` of every stream: no two places nearby look alike.
@@ -67,14 +56,19 @@ fn pattern(offset: usize) -> u8 {
     ((offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
-fn tcp(address: &str, bytes: usize) -> Result<()> {
+fn connect(address: &str) -> Result<TcpStream> {
     let stream = TcpStream::connect(address).with_context(|| format!("connect to {address}"))?;
     stream.set_read_timeout(Some(LIMIT))?;
     stream.set_write_timeout(Some(LIMIT))?;
+    Ok(stream)
+}
+
+fn tcp(address: &str, bytes: usize) -> Result<()> {
+    let stream = connect(address)?;
     thread::scope(|scope| {
         let sender = scope.spawn(|| -> io::Result<()> {
             let mut sent = 0;
-            let mut block = vec![0; 64 << 10];
+            let mut block = vec![0; BLOCK];
             while sent < bytes {
                 let len = block.len().min(bytes - sent);
                 for (at, byte) in block[..len].iter_mut().enumerate() {
@@ -86,7 +80,7 @@ fn tcp(address: &str, bytes: usize) -> Result<()> {
             stream.shutdown(Shutdown::Write)
         });
         let mut seen = 0;
-        let mut block = vec![0; 64 << 10];
+        let mut block = vec![0; BLOCK];
         loop {
             let len = (&stream).read(&mut block).context("read what comes back")?;
             if len == 0 {

@@ -54,7 +54,7 @@ pub enum Task {
     },
     /// Measure, side by side with QEMU
     Bench {
-        /// How fast guests start, or how fast folders of the host are in them
+        /// How fast guests start, or how fast folders or networks of the host are in them
         #[arg(value_enum, default_value_t = BenchName::Boot)]
         what: BenchName,
         /// Arguments of the benchmark program
@@ -90,6 +90,7 @@ pub struct LabArgs {
 pub enum BenchName {
     Boot,
     Volumes,
+    Networks,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -94,19 +94,21 @@ fn bench(what: BenchName, args: Vec<OsString>) -> Result<i32> {
     packages::ensure()?;
     let built = guest::build()?;
     let mut environment = tests::environment(&built)?;
-    match what {
-        BenchName::Boot => drop(kernel::ensure(Pack::Tuned)?),
-        BenchName::Volumes => {
-            kernel::ensure(Pack::Bench)?;
-            let workload = guest::build_workload()?;
-            environment.push(("SHEM_BENCH_WORKLOAD".into(), workload.into()));
-        }
+    let (pack, name) = match what {
+        BenchName::Boot => (Pack::Tuned, None),
+        BenchName::Volumes => (Pack::Bench, Some("volumes")),
+        BenchName::Networks => (Pack::Tuned, Some("networks")),
+    };
+    kernel::ensure(pack)?;
+    if what == BenchName::Volumes {
+        let workload = guest::build_workload()?;
+        environment.push(("SHEM_BENCH_WORKLOAD".into(), workload.into()));
     }
     say("building the benchmark");
     process::quiet(&mut cargo("build --quiet --release -p bench"))?;
     let program = built.shem.parent().unwrap_or(Path::new("")).join("bench");
-    let mut argv = vec![program.into()];
-    argv.extend((what == BenchName::Volumes).then(|| "volumes".into()));
+    let mut argv: Vec<OsString> = vec![program.into()];
+    argv.extend(name.map(OsString::from));
     let shares = args.iter().filter_map(|word| plot_folder(word)).collect();
     argv.extend(args);
     Place::choose(&built.shem).become_command(argv, environment, shares)

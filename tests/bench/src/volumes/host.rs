@@ -1,18 +1,19 @@
-//! The host's side: a file system for all candidates, the files that guests
-//! start from, and programs that end with us.
+//! The host's side: a file system for all candidates, and the files that guests
+//! start from.
 
-use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use guest_client::initramfs;
 use nix::unistd::geteuid;
 use shem::{KernelPack, Store};
 use tempfile::TempDir;
 
-use super::options::Options;
+use crate::guest::{Shem, told};
+use crate::options::Options;
+use crate::run::done;
 
 /// Bytes of the ext4 that all folders and disks are on, of which only what is
 /// used is there.
@@ -23,7 +24,7 @@ const MODULES: &[&str] = &["virtiofs", "9p", "9pnet_virtio", "ext4"];
 
 /// What all candidates share.
 pub struct Setup {
-    pub shem: PathBuf,
+    pub shem: Shem,
     pub kernel: KernelPack,
     /// An image with the workload alone.
     pub image: PathBuf,
@@ -48,36 +49,15 @@ impl Drop for Unmounted {
     }
 }
 
-/// Kills its program when dropped.
-pub struct Running(pub Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 impl Setup {
     /// Makes all of it.
     pub fn new(options: &Options) -> Result<Self> {
-        let variable = |name: &str| {
-            let value = env::var_os(name).map(PathBuf::from);
-            value.with_context(|| format!("{name} is not set: run `cargo xtask bench volumes`"))
-        };
-        let (shem, workload) = (variable("SHEM_BIN")?, variable("SHEM_BENCH_WORKLOAD")?);
+        let (shem, workload) = (Shem::find()?, told("SHEM_BENCH_WORKLOAD")?);
         let kernel = Store::discover().kernel(Some("bench"))?;
         let folder = Unmounted(tempfile::tempdir()?);
         let place = folder.0.path();
 
-        let image = place.join("workload.gvmi");
-        let tree = place.join("tree");
-        fs::create_dir(&tree)?;
-        fs::copy(&workload, tree.join("workload")).context("copy the workload")?;
-        let mut build = Command::new(&shem);
-        build.args(["image", "build"]).arg(&tree);
-        run(build.arg("-o").arg(&image))?;
+        let image = shem.image_of(&workload, "workload", place)?;
 
         let (mut names, mut contents) = (Vec::new(), Vec::new());
         for (name, path) in kernel.modules(MODULES) {
@@ -99,10 +79,12 @@ impl Setup {
         if geteuid().is_root() {
             let disk = place.join("disk");
             format_disk(&disk, ROOM)?;
-            run(Command::new("mount")
-                .args(["-o", "loop"])
-                .arg(&disk)
-                .arg(&mount))?;
+            done(
+                Command::new("mount")
+                    .args(["-o", "loop"])
+                    .arg(&disk)
+                    .arg(&mount),
+            )?;
         }
         Ok(Setup {
             shem,
@@ -110,19 +92,10 @@ impl Setup {
             kernel,
             image,
             initramfs,
-            amounts: options
-                .amounts
-                .iter()
-                .map(|(name, amount)| format!("{name}={amount}"))
-                .collect(),
+            amounts: options.words(),
             mount,
             _folder: folder,
         })
-    }
-
-    /// Name and version of the kernel that all boot.
-    pub fn kernel(&self) -> String {
-        format!("{} {}", self.kernel.name(), self.kernel.version())
     }
 
     /// Calls `act` with a new folder on the common file system, which is empty
@@ -143,17 +116,5 @@ pub fn format_disk(path: &Path, size: u64) -> Result<()> {
         .and_then(|file| file.set_len(size))
         .with_context(|| format!("make {}", path.display()))?;
     let options = ["-q", "-m0", "-E", "lazy_itable_init=0,lazy_journal_init=0"];
-    run(Command::new("mkfs.ext4").args(options).arg(path))
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {command:?}"))?;
-    ensure!(
-        output.status.success(),
-        "{command:?}: {}",
-        String::from_utf8_lossy(&output.stderr).trim_end()
-    );
-    Ok(())
+    done(Command::new("mkfs.ext4").args(options).arg(path))
 }

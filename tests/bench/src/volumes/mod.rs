@@ -3,54 +3,68 @@
 //! as the yardstick.
 //!
 //! All guests run one kernel and one program, `bench-workload`, which takes the
-//! times. Rounds go over all candidates, so that a machine that slows down does
-//! so for each. Prints a table in Markdown; with `--plot` writes the plot too.
+//! times. Prints a table in Markdown; with `plot=` writes the plot too.
 
 mod candidates;
 mod host;
-mod options;
-mod plot;
-mod table;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use candidates::{CANDIDATES, Candidate};
+use crate::compare::Subject;
+use crate::guest;
+use crate::options::{Amount, Options, amount};
+use crate::table::{Ratio, Row, Unit, row};
+use candidates::{CANDIDATES, Way};
 use host::Setup;
-use options::Options;
-use table::Table;
 
-/// Times of each row by its name, in the order of the rounds: seconds for one
-/// byte or one operation.
-type Rows = BTreeMap<String, Vec<f64>>;
+/// How much the workload does.
+const AMOUNTS: &[Amount] = &[
+    amount("size", "MIB", 64),
+    amount("operations", "N", 2_000),
+    amount("files", "N", 10_000),
+    amount("tree", "N", 4_000),
+];
+
+/// All rows in order.
+const ROWS: &[Row] = &[
+    row("write", "write, 1 MiB blocks, fsync (MiB/s)", Unit::Rate),
+    row("read", "read, 1 MiB blocks (MiB/s)", Unit::Rate),
+    row("random read", "random read, 4 KiB (µs)", Unit::Each),
+    row(
+        "random write",
+        "random write, 4 KiB, one fsync (µs)",
+        Unit::Each,
+    ),
+    row("create", "create a file (µs)", Unit::Each),
+    row("stat", "stat a file (µs)", Unit::Each),
+    row("unlink", "unlink a file (µs)", Unit::Each),
+    row("unpack", "unpack a tree, each file (µs)", Unit::Each),
+    row("find", "list and stat it, each file (µs)", Unit::Each),
+    row("read tree", "read it, each file (µs)", Unit::Each),
+];
+
+/// Candidates that are compared: how many times as fast the first is.
+const RATIOS: &[Ratio] = &[
+    ("shem coherent", "virtiofsd none"),
+    ("shem coherent", "virtiofsd auto"),
+    ("shem exclusive", "virtiofsd always"),
+    ("shem coherent", "9p"),
+    ("shem exclusive", "9p"),
+];
 
 /// `cargo xtask bench volumes -- ARGS`.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<()> {
-    let options = Options::parse(arguments)?;
+    let options = Options::parse(arguments, AMOUNTS)?;
     let setup = Setup::new(&options)?;
-    let chosen: Vec<&Candidate> = CANDIDATES
-        .iter()
-        .filter(|candidate| options.names(candidate.name))
-        .collect();
-    let mut table = Table::new(&options, setup.kernel());
-    for candidate in &chosen {
-        table.add(candidate.name);
-    }
-    for round in 1..=options.rounds {
-        for candidate in &chosen {
-            eprintln!("round {round} of {}: {}", options.rounds, candidate.name);
-            let rows = candidate
-                .measure(&setup)
-                .with_context(|| format!("measure {}", candidate.name))?;
-            table.note(candidate.name, rows);
-        }
-    }
-    println!("{table}");
-    if let Some(path) = &options.plot {
-        fs::write(path, plot::draw(&table)).with_context(|| format!("write {}", path.display()))?;
-    }
-    Ok(())
+    let subject = Subject {
+        title: "A folder of the host in a guest: shorter is faster",
+        candidates: CANDIDATES,
+        rows: ROWS,
+        ratios: RATIOS,
+    };
+    subject.compare(&options, &guest::name(&setup.kernel), |way: &Way| {
+        way.measure(&setup)
+    })
 }

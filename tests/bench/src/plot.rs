@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use super::table::{ROWS, Row, Table, Unit};
+use crate::table::{Row, Table, Unit};
 
 const WIDTH: usize = 960;
 /// Panels beside each other.
@@ -18,9 +18,9 @@ const FIGURES: usize = 84;
 const MARGIN: usize = 12;
 
 /// The picture as a file.
-pub fn draw(table: &Table) -> String {
+pub fn draw(table: &Table, title: &str) -> String {
     let panel_height = TITLE + BAR * table.columns().count() + MARGIN;
-    let height = HEAD + panel_height * ROWS.len().div_ceil(ACROSS);
+    let height = HEAD + panel_height * table.rows().len().div_ceil(ACROSS);
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
          font-family=\"sans-serif\" font-size=\"11\">\n\
@@ -30,7 +30,7 @@ pub fn draw(table: &Table) -> String {
         &mut svg,
         (MARGIN, 22),
         "font-size=\"16\" font-weight=\"bold\"",
-        "A folder of the host in a guest: shorter is faster",
+        title,
     );
     text(
         &mut svg,
@@ -38,7 +38,7 @@ pub fn draw(table: &Table) -> String {
         "fill=\"#555555\" font-size=\"9\"",
         table.caption(),
     );
-    for (number, row) in ROWS.iter().enumerate() {
+    for (number, row) in table.rows().iter().enumerate() {
         let at = (
             number % ACROSS * PANEL,
             HEAD + number / ACROSS * panel_height,

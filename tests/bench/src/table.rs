@@ -1,15 +1,11 @@
-//! The table: a row for each thing that the workload does, a column for each
+//! The table: a row for each thing that the program in the guest does, a column for each
 //! candidate.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::thread::available_parallelism;
 
-use super::Rows;
-use super::options::Options;
+use crate::rows::Rows;
 
-/// A row: its name in the workload's output, its name in the table, and in
+/// A row: its name in the program's output, its name in the table, and in
 /// which unit it is told.
 pub struct Row {
     pub key: &'static str,
@@ -26,42 +22,21 @@ pub enum Unit {
     Each,
 }
 
-/// All rows in order.
-pub const ROWS: &[Row] = &[
-    row("write", "write, 1 MiB blocks, fsync (MiB/s)", Unit::Rate),
-    row("read", "read, 1 MiB blocks (MiB/s)", Unit::Rate),
-    row("random read", "random read, 4 KiB (µs)", Unit::Each),
-    row(
-        "random write",
-        "random write, 4 KiB, one fsync (µs)",
-        Unit::Each,
-    ),
-    row("create", "create a file (µs)", Unit::Each),
-    row("stat", "stat a file (µs)", Unit::Each),
-    row("unlink", "unlink a file (µs)", Unit::Each),
-    row("unpack", "unpack a tree, each file (µs)", Unit::Each),
-    row("find", "list and stat it, each file (µs)", Unit::Each),
-    row("read tree", "read it, each file (µs)", Unit::Each),
-];
-
-const fn row(key: &'static str, title: &'static str, unit: Unit) -> Row {
+/// A row, where the unit is in its title too.
+pub const fn row(key: &'static str, title: &'static str, unit: Unit) -> Row {
     Row { key, title, unit }
 }
 
-/// Candidates that are compared: how many times as fast the first is.
-const RATIOS: &[(&str, &str)] = &[
-    ("shem coherent", "virtiofsd none"),
-    ("shem coherent", "virtiofsd auto"),
-    ("shem exclusive", "virtiofsd always"),
-    ("shem coherent", "9p"),
-    ("shem exclusive", "9p"),
-];
-
 /// What was measured.
 pub struct Table {
-    columns: Vec<(&'static str, BTreeMap<String, Vec<f64>>)>,
+    rows: &'static [Row],
+    ratios: &'static [Ratio],
     caption: String,
+    columns: Vec<(&'static str, Rows)>,
 }
+
+/// Candidates that are compared: how many times as fast the first is.
+pub type Ratio = (&'static str, &'static str);
 
 /// A median with the smallest and the largest.
 #[derive(Clone, Copy)]
@@ -72,23 +47,13 @@ pub struct Spread {
 }
 
 impl Table {
-    /// One without columns.
-    pub fn new(options: &Options, kernel: String) -> Self {
-        let amounts: Vec<String> = options
-            .amounts
-            .iter()
-            .map(|(name, amount)| format!("{name} {amount}"))
-            .collect();
-        let cpus = available_parallelism().map_or(0, usize::from);
+    /// One without columns; the caption tells of the conditions.
+    pub fn new(rows: &'static [Row], ratios: &'static [Ratio], caption: String) -> Self {
         Table {
+            rows,
+            ratios,
+            caption,
             columns: Vec::new(),
-            caption: format!(
-                "{} rounds, alternating; {}; guests of 1 CPU with kernel {kernel} on {cpus} CPU {}; \
-                 median (minimum to maximum)",
-                options.rounds,
-                amounts.join(", "),
-                processor()
-            ),
         }
     }
 
@@ -104,6 +69,11 @@ impl Table {
         for (row, times) in rows {
             column.entry(row).or_default().extend(times);
         }
+    }
+
+    /// The rows, measured or not.
+    pub fn rows(&self) -> &'static [Row] {
+        self.rows
     }
 
     /// Names of the columns.
@@ -159,17 +129,17 @@ impl fmt::Display for Table {
         writeln!(f, "{}\n", self.caption)?;
         write!(f, "| |")?;
         self.columns().try_for_each(|name| write!(f, " {name} |"))?;
-        for (ours, theirs) in RATIOS {
+        for (ours, theirs) in self.ratios {
             write!(f, " {ours} : {theirs} |")?;
         }
-        let columns = 1 + self.columns.len() + RATIOS.len();
+        let columns = 1 + self.columns.len() + self.ratios.len();
         writeln!(f, "\n|{}", " --- |".repeat(columns))?;
-        for row in ROWS {
+        for row in self.rows {
             write!(f, "| {} |", row.title)?;
             for name in self.columns() {
                 write!(f, " {} |", self.cell(row, name))?;
             }
-            for (ours, theirs) in RATIOS {
+            for (ours, theirs) in self.ratios {
                 write!(f, " {} |", self.ratio(row, ours, theirs))?;
             }
             writeln!(f)?;
@@ -178,27 +148,18 @@ impl fmt::Display for Table {
     }
 }
 
-/// The processor's name, and whether it is an emulated one.
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let name = name.map_or("of unknown kind", |(_, name)| name);
-    let vendor = fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
-    match vendor.trim() {
-        "QEMU" => format!("{name} emulated by QEMU"),
-        _ => name.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ROWS: &[Row] = &[
+        row("write", "write (MiB/s)", Unit::Rate),
+        row("stat", "stat a file (µs)", Unit::Each),
+        row("unlink", "unlink a file (µs)", Unit::Each),
+    ];
+
     fn table(columns: &[(&'static str, [f64; 3])]) -> Table {
-        let options = Options::parse(std::iter::empty()).unwrap();
-        let mut table = Table::new(&options, "kernel 1".into());
+        let mut table = Table::new(ROWS, &[("ours", "theirs"), ("ours", "none")], "Once".into());
         for (name, times) in columns {
             table.add(name);
             for time in times {
@@ -212,23 +173,20 @@ mod tests {
 
     #[test]
     fn medians_stand_before_the_extremes_and_ratios_say_how_much_faster_we_are() {
-        let text = table(&[
-            ("shem coherent", [0.02, 0.01, 0.04]),
-            ("9p", [0.06, 0.06, 0.06]),
-        ])
-        .to_string();
-        assert!(
-            text.contains(
-                "| stat a file (µs) | 20 (10 to 40) | 60 (60 to 60) |  |  |  | 3.00 |  |"
-            )
-        );
-        assert!(text.contains("| 48 (24 to 95) | 16 (16 to 16) |"), "{text}");
+        let table = table(&[("ours", [0.02, 0.01, 0.04]), ("theirs", [0.06; 3])]);
+        let expected = "Once\n\n\
+            | | ours | theirs | ours : theirs | ours : none |\n\
+            | --- | --- | --- | --- | --- |\n\
+            | write (MiB/s) | 48 (24 to 95) | 16 (16 to 16) | 3.00 |  |\n\
+            | stat a file (µs) | 20 (10 to 40) | 60 (60 to 60) | 3.00 |  |\n\
+            | unlink a file (µs) |  |  |  |  |\n";
+        assert_eq!(table.to_string(), expected);
     }
 
     #[test]
     fn plot_has_a_bar_for_each_figure() {
-        let table = table(&[("shem coherent", [1.0; 3]), ("9p", [2.0; 3])]);
-        let svg = super::super::plot::draw(&table);
+        let table = table(&[("ours", [1.0; 3]), ("theirs", [2.0; 3])]);
+        let svg = crate::plot::draw(&table, "Title");
         // Two rows of two candidates, and the ground.
         assert_eq!(svg.matches("<rect").count(), 5);
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
