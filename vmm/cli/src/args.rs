@@ -41,7 +41,7 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Boot an image and run a command in it
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Make and show images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -435,7 +435,7 @@ pub struct DoctorArgs {
 pub(crate) fn run_args(line: &[&str]) -> Result<RunArgs, clap::Error> {
     let line = ["shem", "run"].iter().chain(line);
     Cli::try_parse_from(line).map(|cli| match cli.command {
-        Command::Run(args) => args,
+        Command::Run(args) => *args,
         other => panic!("not run: {other:?}"),
     })
 }

@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     };
     logging::init(cli.verbosity());
     let outcome = match cli.command {
-        Command::Run(args) => run::run(args, start),
+        Command::Run(args) => run::run(*args, start),
         Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
         Command::Volume(command) => volume::run(command),

@@ -11,7 +11,7 @@ use plugin_host::{GuestFacts, Plugin, PluginDevice};
 use serde_json::Value;
 
 pub use building::{Library, kept, library, library_at, package};
-pub use plugin_check::{Driver, Loop, Told};
+pub use plugin_check::{Driver, Loop, PATIENCE, Told};
 
 pub const FACTS: GuestFacts = GuestFacts {
     vcpus: 2,
