@@ -26,7 +26,7 @@ const INTERFACES: &[&str] = &[
     "addr add 10.77.0.1/24 dev tap0",
     "link set tap0 up",
     // What passt takes for the way out.
-    "link add out0 type dummy",
+    "tuntap add dev out0 mode tap",
     "addr add 192.0.2.2/24 dev out0",
     "link set out0 up",
     "route add default via 192.0.2.1",
