@@ -35,7 +35,7 @@ pub enum SetError {
         by: String,
     },
     /// No driver of that name.
-    #[error("there is no driver {name:?}{}; the drivers are {}", meant(nearest), known.join(", "))]
+    #[error("there is no driver {name:?}{}; the drivers are {}; one of a plugin needs --plugin", meant(nearest), known.join(", "))]
     UnknownDriver {
         /// As asked for.
         name: String,

@@ -98,27 +98,27 @@ pub struct RunArgs {
     pub cpus: Option<u8>,
 
     /// RAM of the VM: a number and b, k, m or g [default: 512m]
-    #[arg(short, long, value_name = "SIZE", value_parser = values::size)]
+    #[arg(short, long, value_name = "SIZE", value_parser = values::told(values::size))]
     pub memory: Option<u64>,
 
     /// Mount a folder, or a volume by its name, with ro, cache=exclusive, owner=as-is|mapped|squash
-    #[arg(short, long, value_name = "HOST:GUEST[:ro][,OPTION…]", value_parser = mounts::volume)]
+    #[arg(short, long, value_name = "HOST:GUEST[:ro][,OPTION…]", value_parser = values::told(mounts::volume))]
     pub volume: Vec<MountArg>,
 
     /// Mount what type=volume|bind|tmpfs|disk says, with source=, target=, readonly and more
-    #[arg(long, value_name = "KEY=VALUE,…", value_parser = mounts::mount)]
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = values::told(mounts::mount))]
     pub mount: Vec<MountArg>,
 
     /// Mount memory of the VM
-    #[arg(long, value_name = "PATH[:size=SIZE,mode=MODE]", value_parser = mounts::tmpfs)]
+    #[arg(long, value_name = "PATH[:size=SIZE,mode=MODE]", value_parser = values::told(mounts::tmpfs))]
     pub tmpfs: Vec<MountArg>,
 
     /// Keep the changes to the image's files on a disk of this size instead of in the VM's RAM
-    #[arg(long, value_name = "SIZE", value_parser = values::size)]
+    #[arg(long, value_name = "SIZE", value_parser = values::told(values::size))]
     pub disk_size: Option<u64>,
 
     /// Owner in the VM of files that the host put into a folder [default: root]
-    #[arg(long, value_name = "UID[:GID]", value_parser = mounts::ids)]
+    #[arg(long, value_name = "UID[:GID]", value_parser = values::told(mounts::ids))]
     pub volume_uid: Option<(u32, u32)>,
 
     /// Load a plugin: its name, or a path with a / in it
@@ -126,27 +126,28 @@ pub struct RunArgs {
     pub plugin: Vec<String>,
 
     /// Add a device, of a plugin or built in
-    #[arg(long, value_name = "DRIVER[,id=ID][,KEY=VALUE…]", value_parser = devices::device)]
+    #[arg(long, value_name = "DRIVER[,id=ID][,KEY=VALUE…]", value_parser = values::told(devices::device))]
     pub device: Vec<DeviceArg>,
 
     /// Give the VM a network card: none, passt, tap=NAME, golem=URL or hub=PATH [default: none]
-    #[arg(long, value_name = "NETWORK[,ip=ADDR/LEN][,KEY=VALUE…]", value_parser = net::net)]
+    #[arg(long, alias = "network", value_name = "NETWORK[,ip=ADDR/LEN][,KEY=VALUE…]", value_parser = values::told(net::net))]
     pub net: Vec<NetArg>,
 
     /// Have a port of this host lead to one of the VM; PORT alone takes any that is free
-    #[arg(short, long, value_name = "[[HOST_IP:]HOST_PORT:]PORT[/udp]")]
+    #[arg(short, long, value_name = "[[HOST_IP:]HOST_PORT:]PORT[/udp]",
+          value_parser = values::told(str::parse::<Publish>))]
     pub publish: Vec<Publish>,
 
-    /// Take from this TOML file what is not said here
+    /// Run the VM that this TOML file describes, with what is said here on top
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
     /// Name of the VM while it runs, for `shem cp` and `shem ps` [default: a random one]
-    #[arg(long, value_name = "NAME", value_parser = running::name)]
+    #[arg(long, value_name = "NAME", value_parser = values::told(running::name))]
     pub name: Option<String>,
 
     /// Host name of the VM
-    #[arg(long, value_name = "NAME", value_parser = values::hostname)]
+    #[arg(long, value_name = "NAME", value_parser = values::told(values::hostname))]
     pub hostname: Option<String>,
 
     /// Run this program instead of the image's ENTRYPOINT
@@ -158,7 +159,7 @@ pub struct RunArgs {
     pub kernel: Option<String>,
 
     /// End the VM when boot and command together take longer, as in 30s or 1h30m
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", value_parser = values::told(values::duration))]
     pub timeout: Option<Duration>,
 
     /// Print how long each step of the boot took
@@ -215,7 +216,7 @@ pub struct BuildArgs {
     pub output: PathBuf,
 
     /// Set a variable in the environment of its commands
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::told(values::pair))]
     pub env: Vec<(String, String)>,
 
     /// User of its commands
@@ -235,7 +236,7 @@ pub struct BuildArgs {
     pub cmd: Option<String>,
 
     /// Attach a note
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::told(values::pair))]
     pub label: Vec<(String, String)>,
 
     /// Declare a path whose contents live outside of the image
@@ -268,10 +269,10 @@ pub enum VolumeCommand {
         /// Its name
         name: String,
         /// Make it a disk of this size, not a folder
-        #[arg(long, value_name = "SIZE", value_parser = values::size)]
+        #[arg(long, value_name = "SIZE", value_parser = values::told(values::size))]
         disk: Option<u64>,
         /// Attach a note
-        #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::pair)]
+        #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::told(values::pair))]
         label: Vec<(String, String)>,
     },
     /// List the volumes
@@ -368,11 +369,11 @@ pub struct CheckArgs {
     pub driver: Option<String>,
 
     /// Make devices of this configuration [default: the smallest that the schema allows]
-    #[arg(long, value_name = "JSON", value_parser = values::json_object)]
+    #[arg(long, value_name = "JSON", value_parser = values::told(values::json_object))]
     pub config: Option<serde_json::Value>,
 
     /// Longest time of a check, as in 30s or 2m
-    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::duration)]
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = values::told(values::duration))]
     pub limit: Duration,
 
     /// As JSON, when all is done

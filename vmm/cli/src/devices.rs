@@ -51,14 +51,16 @@ pub fn devices(
     tables: Vec<DeviceTable>,
 ) -> Result<Devices> {
     let mut devices = Devices::new(args.cpus(), args.memory());
-    net::add(&mut devices, cards)?;
     let of_tables = tables.iter().filter_map(|table| table.plugin.as_ref());
     for plugin in plugins.iter().chain(of_tables).chain(&args.plugin) {
         devices.load(plugin)?;
     }
-    for table in tables {
+    net::add(&mut devices, cards)?;
+    for (index, table) in tables.into_iter().enumerate() {
         let options = DeviceOptions::Typed(table.options);
-        devices.add(&table.driver, table.id.as_deref(), options)?;
+        devices
+            .add(&table.driver, table.id.as_deref(), options)
+            .with_context(|| format!("[[device]] {} of the configuration", index + 1))?;
     }
     for device in &args.device {
         let options = DeviceOptions::Text(device.options.clone());

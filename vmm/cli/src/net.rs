@@ -14,6 +14,10 @@ const PASST_ADDRESS: (Ipv4Addr, u8) = (Ipv4Addr::new(10, 0, 2, 15), 24);
 const PASST_GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 const PASST_DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 
+/// Metric of the first card's gateway; that of the next is one more. Linux takes an
+/// IPv6 route of metric 0 for one of 1024.
+const FIRST_METRIC: u32 = 100;
+
 /// One `--net`: a card, or that there is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetArg {
@@ -102,6 +106,9 @@ pub fn net(text: &str) -> Result<NetArg> {
             .split_once('=')
             .with_context(|| format!("{word:?} has no value: write KEY=VALUE"))?;
         match key {
+            "address" | "prefix" if kind == Kind::Passt => {
+                bail!("{key}: write ip=ADDRESS/PREFIX, which is the guest's too")
+            }
             "ip" => card.addresses.push(prefix(value)?),
             "gateway" => card.gateways.push(address(value).context("gateway")?),
             "dns" => card.nameservers.push(address(value).context("dns")?),
@@ -161,7 +168,10 @@ pub fn publish(cards: &mut [Card], ports: Vec<String>) {
 /// Makes the cards, `eth0` and so on, before any others.
 pub fn add(devices: &mut Devices, cards: &[Card]) -> Result<()> {
     if !cards.is_empty() {
-        devices.load(PLUGIN)?;
+        // Unless one with these drivers was named.
+        if !devices.knows(Kind::Tap.driver()) {
+            devices.load(PLUGIN)?;
+        }
     }
     for (index, card) in cards.iter().enumerate() {
         let options = DeviceOptions::Text(card.options.clone());
@@ -207,8 +217,10 @@ impl Card {
         if !self.gateways.iter().any(v4) {
             self.gateways.push(PASST_GATEWAY.into());
         }
+        // One of the guest's own choice is asked as it is.
         if self.nameservers.is_empty() {
             self.nameservers.push(PASST_DNS.into());
+            self.options.push(("dns".into(), PASST_DNS.to_string()));
         }
         let own = self.addresses.iter().find(|own| v4(&own.address));
         let told = [
@@ -217,13 +229,6 @@ impl Card {
             (
                 "gateway",
                 self.gateways
-                    .iter()
-                    .find(|ip| v4(ip))
-                    .map(IpAddr::to_string),
-            ),
-            (
-                "dns",
-                self.nameservers
                     .iter()
                     .find(|ip| v4(ip))
                     .map(IpAddr::to_string),
@@ -244,7 +249,7 @@ impl Card {
         let routes = self.gateways.iter().map(|gateway| Route {
             destination: everybody(gateway),
             gateway: Some(*gateway),
-            metric: u32::try_from(index).unwrap_or(u32::MAX),
+            metric: FIRST_METRIC + index as u32,
         });
         Interface {
             name: name(index),
@@ -276,6 +281,7 @@ mod tests {
         assert_eq!(card.options, options);
         let interface = card.interface(1);
         assert_eq!((&*interface.name, interface.addresses.len()), ("eth1", 2));
+        assert!(card.interface(0).routes[0].metric < interface.routes[0].metric);
         let routes: Vec<_> = interface
             .routes
             .iter()
@@ -283,8 +289,8 @@ mod tests {
             .collect();
         let via = |text: &str| Some(text.parse().unwrap());
         let expected = [
-            ("0.0.0.0/0".into(), via("10.1.0.1"), 1),
-            ("::/0".into(), via("fd00::1"), 1),
+            ("0.0.0.0/0".into(), via("10.1.0.1"), FIRST_METRIC + 1),
+            ("::/0".into(), via("fd00::1"), FIRST_METRIC + 1),
         ];
         assert_eq!(routes, expected);
         assert_eq!(card.nameservers, ["10.1.0.1".parse::<IpAddr>().unwrap()]);
@@ -304,10 +310,16 @@ mod tests {
             );
             assert_eq!(card.addresses, [own]);
             assert_eq!(card.gateways[0].to_string(), option("gateway"));
-            assert_eq!(card.nameservers[0].to_string(), option("dns"));
             own.to_string()
         };
         assert_eq!(told("passt"), "10.0.2.15/24");
+        let dns = |text: &str| {
+            let card = card(text);
+            let told = card.options.iter().any(|(key, _)| key == "dns");
+            (card.nameservers[0].to_string(), told)
+        };
+        assert_eq!(dns("passt"), ("10.0.2.3".into(), true));
+        assert_eq!(dns("passt,dns=1.1.1.1"), ("1.1.1.1".into(), false));
         assert_eq!(
             told("passt,ip=10.5.0.9/16,gateway=10.5.0.1,dns=10.5.0.1"),
             "10.5.0.9/16"
@@ -337,6 +349,7 @@ mod tests {
             ("tap=t,gateway=here", "gateway"),
             ("tap=t,dns=here", "dns"),
             ("tap=t,queues", "\"queues\" has no value"),
+            ("passt,address=10.0.0.4", "write ip="),
         ] {
             let error = format!("{:#}", net(text).unwrap_err());
             assert!(error.contains(word), "{text}: {error}");

@@ -9,6 +9,14 @@ use serde_json::Value;
 /// Longest host name that Linux takes.
 const MAX_HOSTNAME: usize = 64;
 
+/// A parser of option values whose errors tell all that they know: of one with
+/// causes clap shows the first line alone.
+pub fn told<T>(
+    parse: fn(&str) -> Result<T>,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
+    move |text| parse(text).map_err(|error| format!("{error:#}"))
+}
+
 /// Bytes: a number, decimals allowed, with b, k, m, g or t behind it (powers
 /// of 1024, as Docker has it; `MB` and `MiB` mean the same).
 pub fn size(text: &str) -> Result<u64> {

@@ -1,11 +1,11 @@
 //! Devices beside those that every VM has: of built-in drivers, and of plugins.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
 use confine::{ConfineError, PluginNeeds, PluginPath};
-use device_model::{NewDevice, net::NetBackend};
+use device_model::NewDevice;
 use machine::DeviceSpec;
 use plugin_host::{
     CreateError, DeviceFailure, Driver, GuestAdditions, GuestFacts, Plugin, PluginDevice,
@@ -21,6 +21,8 @@ const CARD_MODULE: &str = "virtio_net";
 const BACKEND: &str = "backend";
 /// Longest id of a device, in bytes.
 const MAX_ID: usize = 64;
+/// Drivers whose devices only a VM itself can make.
+const OWN: [&str; 2] = ["serial", "virtio-vsock"];
 /// Ids that a VM's own devices have, or begin with.
 const TAKEN: [&str; 5] = ["console", "vsock", "layer", "volume", "root"];
 
@@ -48,6 +50,12 @@ pub enum DeviceError {
         vcpus: u8,
         /// Theirs, in bytes.
         memory: u64,
+    },
+    /// A driver of which each VM has its device.
+    #[error("every VM has its own {driver}, and no other")]
+    OwnDriver {
+        /// The driver.
+        driver: String,
     },
     /// An id that cannot be one.
     #[error("device id {id:?}: use 1 to {MAX_ID} letters, digits, . _ and -")]
@@ -124,12 +132,18 @@ enum Added {
     OfPlugin(PluginDevice),
 }
 
+impl Added {
+    fn is_card(&self) -> bool {
+        matches!(self, Added::BuiltIn(spec) if spec.driver == CARD)
+    }
+}
+
 impl Devices {
     /// None yet, for a VM of `vcpus` and `memory` bytes.
     pub fn new(vcpus: u8, memory: u64) -> Self {
         Devices {
             facts: GuestFacts { vcpus, memory },
-            plugins: PluginSet::new(machine::drivers()),
+            plugins: PluginSet::new(machine::drivers().filter(|name| !OWN.contains(name))),
             ids: HashSet::new(),
             added: Vec::new(),
             needs: PluginNeeds::default(),
@@ -155,6 +169,11 @@ impl Devices {
             .any(|plugin| same(&plugin.path))
     }
 
+    /// Whether there is such a driver.
+    pub fn knows(&self, driver: &str) -> bool {
+        self.plugins.driver(driver).is_ok()
+    }
+
     /// Adds a device of `driver`, or the first `{driver}{number}` that is free for
     /// its id. A plugin's device is made now. One that is a network backend gets a
     /// card of its id, unless a `virtio-net` names it.
@@ -168,6 +187,10 @@ impl Devices {
             Some(id) => self.check_id(id)?.to_owned(),
             None => self.free_id(driver),
         };
+        if OWN.contains(&driver) {
+            let driver = driver.to_owned();
+            return Err(DeviceError::OwnDriver { driver });
+        }
         match self.plugins.driver(driver)? {
             None => self.added.push(Added::BuiltIn(DeviceSpec {
                 id: id.clone(),
@@ -192,9 +215,7 @@ impl Devices {
         if id.is_empty() || id.len() > MAX_ID || !id.bytes().all(sound) {
             return Err(DeviceError::BadId { id: id.to_owned() });
         }
-        let number = |rest: &str| rest.bytes().all(|letter| letter.is_ascii_digit());
-        let own = |taken: &&str| id.strip_prefix(*taken).is_some_and(number);
-        if TAKEN.iter().any(own) {
+        if is_taken(id) {
             return Err(DeviceError::IdTaken { id: id.to_owned() });
         }
         if self.ids.contains(id) {
@@ -206,7 +227,7 @@ impl Devices {
     fn free_id(&self, driver: &str) -> String {
         (0..)
             .map(|number| format!("{driver}{number}"))
-            .find(|id| !self.ids.contains(id))
+            .find(|id| !self.ids.contains(id) && !is_taken(id))
             .expect("there are more numbers than devices")
     }
 
@@ -276,50 +297,40 @@ impl Devices {
         Ok(all)
     }
 
-    /// The devices as the machine takes them.
+    /// The devices as the machine takes them. A card is where its backend was added,
+    /// whoever described it.
     pub(crate) fn finish(self) -> Result<Finished, DeviceError> {
         let devices: Vec<PluginDevice> = self.of_plugins().cloned().collect();
-        let backend = |id: &str| {
-            let is = |device: &&PluginDevice| device.id() == id && device.is_net_backend();
-            devices.iter().find(is)
-        };
-        let mut claimed = HashSet::new();
-        for added in &self.added {
-            if let Added::BuiltIn(spec) = added
-                && spec.driver == CARD
-            {
-                let named = backend_of(spec)?;
-                if backend(named).is_none() {
-                    return Err(no_backend(&spec.id, named, &devices));
-                }
-                if !claimed.insert(named.to_owned()) {
-                    let backend = named.to_owned();
+        let mut finished = Finished::default();
+        let (cards, others): (Vec<_>, Vec<_>) = self.added.into_iter().partition(Added::is_card);
+        let mut described: HashMap<String, DeviceSpec> = HashMap::new();
+        for card in cards {
+            if let Added::BuiltIn(mut spec) = card {
+                let backend = backend_of(&mut spec, &devices)?;
+                if described.contains_key(&backend) {
                     return Err(DeviceError::BackendTwice { backend });
                 }
+                described.insert(backend, spec);
             }
         }
-        let mut finished = Finished::default();
-        for added in self.added {
+        for added in others {
             match added {
-                Added::BuiltIn(mut spec) => {
-                    if spec.driver == CARD
-                        && let Some(options) = spec.options.as_object_mut()
-                        && let Some(Value::String(id)) = options.remove(BACKEND)
-                    {
-                        spec.attachment = backend(&id).map(attached).transpose()?;
-                    }
-                    finished.specs.push(spec);
-                }
+                Added::BuiltIn(spec) => finished.specs.push(spec),
                 Added::OfPlugin(device) if !device.is_net_backend() => {
                     finished.made.push(device.into_new_device()?);
                 }
-                Added::OfPlugin(device) if claimed.contains(device.id()) => {}
-                Added::OfPlugin(device) => finished.specs.push(DeviceSpec {
-                    id: device.id().to_owned(),
-                    driver: CARD.into(),
-                    options: Value::Null,
-                    attachment: Some(attached(&device)?),
-                }),
+                Added::OfPlugin(device) => {
+                    let spec = described.remove(device.id());
+                    let mut spec = spec.unwrap_or_else(|| DeviceSpec {
+                        id: device.id().to_owned(),
+                        driver: CARD.into(),
+                        options: Value::Null,
+                        attachment: None,
+                    });
+                    let backend = device.net_backend().expect("it is one")?;
+                    spec.attachment = Some(Box::new(backend));
+                    finished.specs.push(spec);
+                }
             }
         }
         finished.plugins = PluginDevices(devices);
@@ -327,30 +338,31 @@ impl Devices {
     }
 }
 
-/// The id that a card's options name.
-fn backend_of(spec: &DeviceSpec) -> Result<&str, DeviceError> {
-    let named = spec.options.get(BACKEND).and_then(Value::as_str);
-    named.ok_or_else(|| DeviceError::NeedsBackend {
-        id: spec.id.clone(),
-    })
+/// Whether a device of the VM's own may have this id.
+fn is_taken(id: &str) -> bool {
+    let number = |rest: &str| rest.bytes().all(|letter| letter.is_ascii_digit());
+    let own = |taken: &&str| id.strip_prefix(*taken).is_some_and(number);
+    TAKEN.iter().any(own)
 }
 
-fn no_backend(card: &str, named: &str, devices: &[PluginDevice]) -> DeviceError {
+/// Takes the option out of a card's that names its backend.
+fn backend_of(spec: &mut DeviceSpec, devices: &[PluginDevice]) -> Result<String, DeviceError> {
+    let id = spec.id.clone();
+    let options = spec.options.as_object_mut();
+    let named = options.and_then(|options| options.remove(BACKEND));
+    let Some(Value::String(backend)) = named else {
+        return Err(DeviceError::NeedsBackend { id });
+    };
     let backends = devices.iter().filter(|device| device.is_net_backend());
     let ids: Vec<_> = backends.map(PluginDevice::id).collect();
-    DeviceError::NoBackend {
-        id: card.to_owned(),
-        backend: named.to_owned(),
-        there: match ids.as_slice() {
-            [] => "none".into(),
-            ids => ids.join(", "),
-        },
+    if ids.contains(&backend.as_str()) {
+        return Ok(backend);
     }
-}
-
-fn attached(device: &PluginDevice) -> Result<Box<dyn std::any::Any + Send>, DeviceError> {
-    let backend: Box<dyn NetBackend> = device.net_backend().expect("asked before")?;
-    Ok(Box::new(backend))
+    let there = match ids.as_slice() {
+        [] => "none".into(),
+        ids => ids.join(", "),
+    };
+    Err(DeviceError::NoBackend { id, backend, there })
 }
 
 /// What [`Devices`] come to; the machine's are in the order of their adding.
@@ -480,6 +492,8 @@ mod tests {
             ("virtio-blk", "root", "take another"),
             ("virtio-blc", "b", "did you mean \"virtio-blk\"?"),
             ("gpu", "b", "the drivers are"),
+            ("gpu", "b", "needs --plugin"),
+            ("serial", "b", "its own serial"),
         ] {
             let error = devices.add(driver, Some(id), text(&[])).unwrap_err();
             assert!(error.to_string().contains(word), "{error}");
