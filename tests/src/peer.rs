@@ -27,7 +27,16 @@ const END: &[u8] = b"end";
 /// A peer at an address of the loopback, and its thread.
 pub struct Peer {
     address: SocketAddr,
-    thread: Option<JoinHandle<usize>>,
+    thread: Option<JoinHandle<Seen>>,
+}
+
+/// What a peer saw.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Seen {
+    /// Frames both ways, the lost ones among them.
+    pub frames: usize,
+    /// Those that it lost on purpose.
+    pub lost: usize,
 }
 
 impl Peer {
@@ -43,7 +52,7 @@ impl Peer {
             mtu,
             arrived: VecDeque::new(),
             loses_one_of,
-            frames: 0,
+            seen: Seen::default(),
         };
         let thread = thread::spawn(move || live(wire, ip));
         let thread = Some(thread);
@@ -55,14 +64,14 @@ impl Peer {
         format!("udp://{}", self.address)
     }
 
-    /// Ends it; how many frames it saw.
-    pub fn end(mut self) -> usize {
+    /// Ends it.
+    pub fn end(mut self) -> Seen {
         self.finish()
     }
 
-    fn finish(&mut self) -> usize {
+    fn finish(&mut self) -> Seen {
         let Some(thread) = self.thread.take() else {
-            return 0;
+            return Seen::default();
         };
         let sent = UdpSocket::bind("127.0.0.1:0").and_then(|own| own.send_to(END, self.address));
         sent.expect("the loopback works");
@@ -88,15 +97,19 @@ struct Wire {
     mtu: usize,
     arrived: VecDeque<Vec<u8>>,
     loses_one_of: Option<usize>,
-    frames: usize,
+    seen: Seen,
 }
 
 impl Wire {
     /// Whether this frame is lost; each call is for one.
     fn loses(&mut self) -> bool {
-        self.frames += 1;
-        self.loses_one_of
-            .is_some_and(|count| self.frames.is_multiple_of(count))
+        self.seen.frames += 1;
+        let frames = self.seen.frames;
+        let lost = self
+            .loses_one_of
+            .is_some_and(|one| frames.is_multiple_of(one));
+        self.seen.lost += usize::from(lost);
+        lost
     }
 
     /// Waits for a frame, but no longer than `limit`, and takes those that came
@@ -168,8 +181,8 @@ impl Device for Wire {
     }
 }
 
-/// The peer's life; how many frames it saw.
-fn live(mut wire: Wire, ip: Ipv4Addr) -> usize {
+/// The peer's life.
+fn live(mut wire: Wire, ip: Ipv4Addr) -> Seen {
     let [a, b, c, d] = ip.octets();
     let address = EthernetAddress([0xa0, 0x13, a, b, c, d]);
     let mut interface = Interface::new(Config::new(address.into()), &mut wire, Instant::now());
@@ -204,7 +217,7 @@ fn live(mut wire: Wire, ip: Ipv4Addr) -> usize {
         // Zero would be no limit.
         let limit = delay.map(|delay| Duration::from(delay).max(Duration::from_micros(1)));
         if !wire.wait(limit) {
-            return wire.frames;
+            return wire.seen;
         }
     }
 }

@@ -1,5 +1,6 @@
-//! Plugins as a newcomer makes them: `shem plugin new`, and what its README says.
-//! They are built here, as a compiler would take an hour in the lab.
+//! Plugins as a newcomer makes them, by `shem plugin new`: built here, as a compiler
+//! would take an hour in the lab. What else their READMEs say is tried by the tests of
+//! the command.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,9 @@ pub fn build(shem: &Path) -> Result<PathBuf> {
     build.current_dir(&rust).arg("--target-dir").arg(&target);
     process::quiet(&mut build)?;
     let name = "libshem_demo_rust.so";
-    fs::copy(target.join("debug").join(name), place.join(name))
-        .with_context(|| format!("copy {name}"))?;
+    // Not left where plugins are looked for.
+    fs::rename(target.join("debug").join(name), place.join(name))
+        .with_context(|| format!("move {name}"))?;
 
     let c = place.join("demo-c");
     process::quiet(command("make").arg("--silent").arg("-C").arg(&c))?;

@@ -142,6 +142,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
+    /// Docker's way to leave nothing behind, which a VM never does
+    #[arg(long = "rm", hide = true)]
+    _rm: bool,
+
     /// Name of the VM while it runs, for `shem cp` and `shem ps` [default: a random one]
     #[arg(long, value_name = "NAME", value_parser = values::told(running::name))]
     pub name: Option<String>,
@@ -504,6 +508,9 @@ mod tests {
             (["--seccomp", "audit", "i"], "kill, log or off"),
             (["--hostname", "a b", "i"], "--hostname"),
             (["--publish", "http", "i"], "--publish"),
+            // The cause as well.
+            (["--net", "tap=t,gateway=x", "i"], "\"x\" is no IP address"),
+            (["--tmpfs", "/x:size=foo", "i"], "unknown unit"),
         ] {
             let error = run(&line).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

@@ -225,6 +225,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_readme_shows_is_a_configuration() {
+        let readme = include_str!("../../../README.md");
+        let (_, rest) = readme.split_once("```toml\n").unwrap();
+        let (text, _) = rest.split_once("```").unwrap();
+        let (config, args) = read(text, &[]).unwrap();
+        assert_eq!((args.cpus(), config.devices.len()), (2, 1));
+    }
+
+    #[test]
     fn command_line_comes_before_the_file() {
         let line = [
             "--cpus",

@@ -44,7 +44,7 @@ at its place where the image declares a VOLUME, and one with a name anywhere;
 nocopy leaves it empty.
 
 Ports: -p is Docker's, with ranges (8000-8002:80-82) and an address of this host
-to listen at (127.0.0.1:8080:80; without one at all of them). Servers in the VM see
+to listen at (127.0.0.1:8080:80; without one at all its IPv4 addresses). Servers in the VM see
 connections from its own 127.0.0.1, or ::1, so they need listen nowhere else. A
 port that is chosen is told on standard error. With --net passt, passt takes those
 whose port of this host is said, with /udp too, and leads them to the VM's own
@@ -54,8 +54,9 @@ Networks: without --net the VM has none. passt is the Internet as this host sees
 without being root; host_loopback=true lets the gateway be this host's own servers.
 tap=NAME is an interface of this host, golem=udp://ADDR:PORT or tcp:// or unix:// one
 of Golem's networks (network=vpn or inet, local=ADDR:PORT), hub=FOLDER where VMs of
-this host meet. ip=, gateway= and dns= are for the guest and may come again; what else
-is said goes to the driver: `shem plugin info net`. Each --net is a card: eth0, eth1.
+this host meet. ip=, gateway= and dns= are for the guest and may come again; passt has
+them by itself, and its own dns is this host's. What else is said goes to the driver:
+`shem plugin info net`. Each --net is a card: eth0, eth1.
 
 Devices: --device DRIVER,id=ID,KEY=VALUE… adds one, of a --plugin or built in. A key
 that comes again is a list. In the file of --config it is
@@ -64,7 +65,9 @@ that comes again is a list. In the file of --config it is
   plugin = \"entropy\"
 beside images, command, env, volumes, net, publish and plugins, lists of what the
 command line takes, [machine] with cpus, memory and hostname, and [boot] with kernel.
-The command line comes before it.
+Images, command, machine, kernel and networks of the command line take the place of the
+file's; volumes, ports, variables, plugins and devices come on top. Paths of images,
+plugins and volumes (./…) start at the file, those in [[device]] where shem runs.
 
 Exit status: that of the command, and
   124  the limit of --timeout passed

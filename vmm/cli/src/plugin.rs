@@ -90,6 +90,8 @@ fn text(plugin: &Plugin) -> String {
     for driver in &plugin.drivers {
         let about = titled(driver.name.clone(), &driver.summary);
         lines.push(format!("  driver        {about}"));
+        let schema = driver.schema.as_ref().map(|schema| schema.as_json());
+        lines.extend(schema.into_iter().flat_map(options));
     }
     if !plugin.syscalls.is_empty() {
         lines.push(format!("  system calls  {}", plugin.syscalls.join(", ")));
@@ -105,6 +107,22 @@ fn text(plugin: &Plugin) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// A line for each option of a driver's configuration.
+fn options(schema: &Value) -> Vec<String> {
+    let properties = schema["properties"].as_object();
+    let line = |(name, about): (&String, &Value)| {
+        let kind = about["type"].as_str().unwrap_or("string");
+        let default = match &about["default"] {
+            Value::Null => String::new(),
+            value => format!(", default {value}"),
+        };
+        let what = about["description"].as_str();
+        let what = what.map_or(String::new(), |what| format!(": {what}"));
+        format!("    {name} ({kind}{default}){what}")
+    };
+    properties.into_iter().flatten().map(line).collect()
 }
 
 fn access(path: &NeededPath) -> Vec<&'static str> {

@@ -9,8 +9,8 @@ use std::str::FromStr;
 use anyhow::{Context, Error, Result, bail, ensure};
 use shem::PortForward;
 
-/// Where a port of this host is open when nothing is said: everywhere, as
-/// Docker's are.
+/// Where a port of this host is open when nothing is said: at all its IPv4
+/// addresses.
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// How ports are written.

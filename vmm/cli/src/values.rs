@@ -11,7 +11,7 @@ const MAX_HOSTNAME: usize = 64;
 
 /// A parser of option values whose errors tell all that they know: of one with
 /// causes clap shows the first line alone.
-pub fn told<T>(
+pub fn told<T: 'static>(
     parse: fn(&str) -> Result<T>,
 ) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static {
     move |text| parse(text).map_err(|error| format!("{error:#}"))
