@@ -34,6 +34,10 @@ const RESUME: u32 = 0x1_0003;
 /// Commands taken in one turn.
 const COMMANDS_PER_TURN: usize = 16;
 
+/// How long no command is taken after one that changed the queue pairs in use: each
+/// stops and starts the backend, which may hold locks that all of the host shares.
+pub(crate) const CHANGE_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Why serving a queue stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pause {
@@ -202,6 +206,8 @@ pub(crate) struct Frontend {
     lease: Lease,
     /// The queue pairs in use: the first ones.
     used: u16,
+    /// When the next command may be taken.
+    next_command: Instant,
     /// The queue pair that is served first in the next turn.
     first: usize,
     timer: Timer,
@@ -223,6 +229,7 @@ impl Frontend {
         // Until the driver says how many (section 5.1.5).
         let used = 1;
         start_backend(lease.host(), setup.guest.agreed, used)?;
+        let next_command = (setup.clock)();
         Ok(Frontend {
             guest: setup.guest,
             pairs: setup.pairs,
@@ -230,6 +237,7 @@ impl Frontend {
             clock: setup.clock,
             lease,
             used,
+            next_command,
             first: 0,
             timer,
             resume,
@@ -254,9 +262,10 @@ impl Frontend {
     fn serve(&mut self) -> Result<bool, Failure> {
         let mut turn = Turn {
             now: (self.clock)(),
-            more: self.serve_control()?,
+            more: false,
             wait: None,
         };
+        self.serve_control(&mut turn)?;
         let host = self.lease.host();
         let limits = [&mut host.send_limit, &mut host.receive_limit];
         for limit in limits.into_iter().flatten() {
@@ -275,20 +284,27 @@ impl Frontend {
         Ok(turn.more)
     }
 
-    /// True when there may be more commands.
-    fn serve_control(&mut self) -> Result<bool, Failure> {
+    /// Does what the driver commands, with one change of the queue pairs at most.
+    fn serve_control(&mut self, turn: &mut Turn) -> Result<(), Failure> {
         let memory = &self.guest.memory;
         let Some(control) = self.control.as_mut().filter(|control| control.ready) else {
-            return Ok(false);
+            return Ok(());
         };
+        let wait = self.next_command.saturating_duration_since(turn.now);
+        if !wait.is_zero() {
+            turn.note(Pause::Wait(wait));
+            return Ok(());
+        }
+        let mut pause = Pause::Budget;
         for _ in 0..COMMANDS_PER_TURN {
             let Some(command) = control.next(memory)? else {
-                control.ready = false;
+                pause = Pause::Starved;
                 break;
             };
             let offered = 1..=self.pairs.len() as u16;
             let wanted = command.pairs.filter(|wanted| offered.contains(wanted));
-            if let Some(wanted) = wanted.filter(|wanted| *wanted != self.used) {
+            let change = wanted.filter(|wanted| *wanted != self.used);
+            if let Some(wanted) = change {
                 let host = self.lease.host();
                 host.backend.stop();
                 start_backend(host, self.guest.agreed, wanted).map_err(Failure::Backend)?;
@@ -296,9 +312,15 @@ impl Frontend {
                 self.pairs.iter_mut().for_each(Pair::start_over);
             }
             control.answer(memory, &command, wanted.is_some())?;
+            if change.is_some() {
+                self.next_command = turn.now + CHANGE_INTERVAL;
+                pause = Pause::Wait(CHANGE_INTERVAL);
+                break;
+            }
         }
+        control.ready = turn.note(pause);
         control.queue.notify(memory, &*self.guest.interrupt)?;
-        Ok(control.ready)
+        Ok(())
     }
 
     /// Takes in what the backend tells.

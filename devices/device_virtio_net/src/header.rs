@@ -1,10 +1,11 @@
-//! The header before each frame in the guest's buffers: what it asks for and
-//! whether that was negotiated. VIRTIO 1.2 section 5.1.6.
+//! The header before each frame in the guest's buffers: what it asks for, in either
+//! direction, and whether that was negotiated. VIRTIO 1.2 section 5.1.6.
 
 use device_model::net::{NET_HEADER, Offloads};
 use virtio_bindings::bindings::virtio_net as spec;
 
 const NEEDS_CSUM: u8 = spec::VIRTIO_NET_HDR_F_NEEDS_CSUM as u8;
+const DATA_VALID: u8 = spec::VIRTIO_NET_HDR_F_DATA_VALID as u8;
 const GSO_NONE: u8 = spec::VIRTIO_NET_HDR_GSO_NONE as u8;
 const GSO_TCPV4: u8 = spec::VIRTIO_NET_HDR_GSO_TCPV4 as u8;
 const GSO_TCPV6: u8 = spec::VIRTIO_NET_HDR_GSO_TCPV6 as u8;
@@ -33,15 +34,36 @@ impl Header {
         if unfinished && (!allowed.checksum || sum > len) {
             return false;
         }
-        let longer = match self.0[GSO_TYPE] {
-            GSO_NONE => return true,
+        // What is cut later cannot have its checksums yet.
+        self.is_whole() || self.may_be_cut(allowed) && unfinished && self.field(GSO_SIZE) > 0
+    }
+
+    /// Of a frame that the guest receives: whether it asks for nothing but
+    /// `accepted`. One that waited in the backend for an earlier driver may.
+    pub(crate) fn may_be_received(&self, accepted: Offloads) -> bool {
+        let unfinished = self.0[FLAGS] & NEEDS_CSUM != 0;
+        (accepted.checksum || !unfinished) && (self.is_whole() || self.may_be_cut(accepted))
+    }
+
+    /// The header as a driver gets it: without the flags that it has not accepted
+    /// (section 5.1.6.4.1).
+    pub(crate) fn to_receive(mut self, accepted: Offloads) -> Self {
+        self.0[FLAGS] &= if accepted.checksum {
+            NEEDS_CSUM | DATA_VALID
+        } else {
+            0
+        };
+        self
+    }
+
+    /// Whether `allowed` has the kind in which a frame that is not whole is cut.
+    fn may_be_cut(&self, allowed: Offloads) -> bool {
+        match self.0[GSO_TYPE] {
             GSO_TCPV4 => allowed.tso4,
             GSO_TCPV6 => allowed.tso6,
             GSO_UDP_L4 => allowed.uso,
             _ => false,
-        };
-        // What is cut later cannot have its checksums yet.
-        longer && unfinished && self.field(GSO_SIZE) > 0
+        }
     }
 
     /// The header as a backend gets it: without the flags that say nothing on the

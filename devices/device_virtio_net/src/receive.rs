@@ -239,7 +239,7 @@ impl Receiver {
         &mut self,
         len: usize,
         held: usize,
-        mut header: Header,
+        header: Header,
         service: &mut Service<'_>,
     ) -> Result<(), QueueError> {
         let card = &service.guest.card;
@@ -255,6 +255,11 @@ impl Receiver {
             counters.received_dropped_length.add(1);
             return Ok(());
         };
+        let accepted = service.guest.agreed.receive;
+        if !header.may_be_received(accepted) {
+            counters.received_dropped_offload.add(1);
+            return Ok(());
+        }
         if frame > held {
             counters.received_dropped_room.add(1);
             return Ok(());
@@ -266,6 +271,7 @@ impl Receiver {
             needed
         });
         let count = fitting.count();
+        let mut header = header.to_receive(accepted);
         header.set_buffers(count as u16);
         self.write_header(&service.guest.memory, &header);
 

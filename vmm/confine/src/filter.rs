@@ -46,8 +46,12 @@ pub(crate) struct Refuse {
     pub(crate) when_logging: bool,
 }
 
+/// Requests of `ioctl` that type at the terminal, which then runs them as its user
+/// does: not even allowed where all others are.
+const TYPING: [libc::Ioctl; 2] = [libc::TIOCSTI, libc::TIOCLINUX];
+
 /// Loads the filter of `table` for the calling thread, with the calls `also` allowed
-/// beside it, whatever their arguments.
+/// beside it, whatever their arguments, but for `ioctl` with those of [`TYPING`].
 pub(crate) fn load(mode: SeccompMode, table: Table, also: &[i64]) -> Result<(), ConfineError> {
     let mismatch = match mode {
         SeccompMode::Off => return Ok(()),
@@ -71,7 +75,13 @@ fn compile(
         .filter(|refuse| !also.contains(&refuse.call));
     let mut program = refusals(refused);
     let mut rules = rules(table.allowed)?;
-    rules.extend(also.iter().map(|call| (*call, Vec::new())));
+    for call in also {
+        if *call == libc::SYS_ioctl {
+            rules.entry(*call).or_default().push(no_typing()?);
+        } else {
+            rules.insert(*call, Vec::new());
+        }
+    }
     let filter = SeccompFilter::new(rules, mismatch, SeccompAction::Allow, TargetArch::x86_64)?;
     let allowed: BpfProgram = filter.try_into()?;
     program.extend(allowed);
@@ -108,6 +118,16 @@ fn rule(tests: &[Test]) -> Result<SeccompRule, BackendError> {
         })
         .collect::<Result<_, _>>()?;
     SeccompRule::new(conditions)
+}
+
+/// Any request of `ioctl` but those of [`TYPING`]. The kernel looks at the lower 32
+/// bits of a request, as this does.
+fn no_typing() -> Result<SeccompRule, BackendError> {
+    let differs = |request| {
+        let request = u64::from(request as u32);
+        SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, request)
+    };
+    SeccompRule::new(TYPING.map(differs).into_iter().collect::<Result<_, _>>()?)
 }
 
 /// The first instructions of a program, for which seccompiler has no words:

@@ -6,17 +6,35 @@ use crate::ConfineError;
 use crate::syscalls;
 
 /// Calls by which a thread could leave its confinement, or take others along:
-/// whatever a plugin declares, no thread of a VM makes them.
+/// whatever a plugin declares, no thread of a VM makes them beyond what the tables
+/// allow. A declared call comes with any arguments, so that `clone` would be `fork`,
+/// and a ring makes calls that no filter sees.
 #[rustfmt::skip]
 const NEVER: &[i64] = &[
-    libc::SYS_execve, libc::SYS_execveat, libc::SYS_fork, libc::SYS_vfork, libc::SYS_clone3,
+    // Programs and processes.
+    libc::SYS_execve, libc::SYS_execveat, libc::SYS_uselib,
+    libc::SYS_fork, libc::SYS_vfork, libc::SYS_clone, libc::SYS_clone3,
+    // Calls that others make.
+    libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register,
+    // Other processes.
     libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev,
-    libc::SYS_pidfd_getfd, libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_userfaultfd,
-    libc::SYS_mount, libc::SYS_umount2, libc::SYS_pivot_root, libc::SYS_chroot,
-    libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_fsopen, libc::SYS_fsmount,
-    libc::SYS_unshare, libc::SYS_setns, libc::SYS_init_module, libc::SYS_finit_module,
-    libc::SYS_delete_module, libc::SYS_kexec_load, libc::SYS_kexec_file_load,
-    libc::SYS_reboot, libc::SYS_open_by_handle_at, libc::SYS_add_key, libc::SYS_keyctl,
+    libc::SYS_process_madvise, libc::SYS_process_mrelease, libc::SYS_pidfd_getfd,
+    libc::SYS_kcmp, libc::SYS_move_pages, libc::SYS_migrate_pages,
+    // Code in the kernel, and what watches it.
+    libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_userfaultfd,
+    libc::SYS_init_module, libc::SYS_finit_module, libc::SYS_delete_module,
+    libc::SYS_kexec_load, libc::SYS_kexec_file_load,
+    // Mounts and namespaces.
+    libc::SYS_mount, libc::SYS_umount2, libc::SYS_mount_setattr, libc::SYS_pivot_root,
+    libc::SYS_chroot, libc::SYS_open_tree, libc::SYS_move_mount, libc::SYS_fsopen,
+    libc::SYS_fsconfig, libc::SYS_fsmount, libc::SYS_fspick,
+    libc::SYS_unshare, libc::SYS_setns, libc::SYS_open_by_handle_at,
+    // Keys.
+    libc::SYS_add_key, libc::SYS_request_key, libc::SYS_keyctl,
+    // The host as a whole, and how its processor runs us.
+    libc::SYS_reboot, libc::SYS_swapon, libc::SYS_swapoff, libc::SYS_acct,
+    libc::SYS_quotactl, libc::SYS_quotactl_fd,
+    libc::SYS_iopl, libc::SYS_ioperm, libc::SYS_modify_ldt, libc::SYS_personality,
 ];
 
 /// Calls that open a file by its name.
@@ -43,7 +61,8 @@ pub struct PluginNeeds {
 }
 
 impl PluginNeeds {
-    /// Adds the system call `name`, as `recvmsg`, with any arguments.
+    /// Adds the system call `name`, as `recvmsg`, with any arguments; `ioctl` without
+    /// the requests that type at the terminal.
     ///
     /// # Errors
     /// [`ConfineError::UnknownCall`] and [`ConfineError::NeverAllowed`].
@@ -88,7 +107,12 @@ mod tests {
         assert!(!needs.opens_files());
         needs.add_call("openat").unwrap();
         assert!(needs.opens_files());
-        for (name, word) in [("sendframe", "no system call"), ("execve", "never")] {
+        for (name, word) in [
+            ("sendframe", "no system call"),
+            ("execve", "never"),
+            ("clone", "never"),
+            ("io_uring_enter", "never"),
+        ] {
             let error = needs.add_call(name).unwrap_err().to_string();
             assert!(error.contains(word), "{error}");
         }

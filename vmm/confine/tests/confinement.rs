@@ -1,7 +1,7 @@
 //! What confined threads can and cannot do, each case in a process of its own:
 //! a filter cannot be taken off again, and a violation ends the process.
-// UNSAFETY: one case asks for memory that it could execute.
-#![expect(unsafe_code, reason = "mmap")]
+// UNSAFETY: one case asks for memory that it could execute, one types at a terminal.
+#![expect(unsafe_code, reason = "mmap, ioctl")]
 
 mod own_process;
 
@@ -194,6 +194,33 @@ fn plugin_makes_the_calls_and_opens_the_places_that_it_declared() {
     assert_violation(
         &output,
         "shem: seccomp: thread \"blk\" made system call 41 (socket), which its filter does not \
+         allow; run with --seccomp log to go on, and report this",
+    );
+}
+
+#[test]
+fn plugin_that_declared_ioctl_makes_all_requests_but_those_that_type_at_the_terminal() {
+    let name = "plugin_that_declared_ioctl_makes_all_requests_but_those_that_type_at_the_terminal";
+    let output = in_own_process(name, || {
+        report_violations();
+        let mut policy = Policy::from(SeccompMode::Kill);
+        policy.plugins.add_call("ioctl").unwrap();
+        let file = File::open("/dev/null").unwrap();
+        enter_process(&policy, false).unwrap();
+        let threads = Threads::new(move |kind| enter_thread(&policy, kind).map(drop));
+        let body = move || {
+            let fd = file.as_raw_fd();
+            // SAFETY: it takes no argument.
+            assert_eq!(unsafe { libc::ioctl(fd, libc::FIOCLEX) }, 0);
+            // SAFETY: it reads one byte of a string.
+            unsafe { libc::ioctl(fd, libc::TIOCSTI, c"x".as_ptr()) };
+        };
+        let thread = threads.spawn("plugin".into(), ThreadKind::EventLoop, body);
+        let _ = thread.unwrap().join();
+    });
+    assert_violation(
+        &output,
+        "shem: seccomp: thread \"plugin\" made system call 16 (ioctl), which its filter does not \
          allow; run with --seccomp log to go on, and report this",
     );
 }

@@ -52,6 +52,8 @@ pub struct NetCounters {
     /// Dropped on the way in: too short for Ethernet, longer than the MTU or than
     /// the backend could carry.
     pub received_dropped_length: Counter,
+    /// Dropped on the way in: it asks for an offload that was not negotiated.
+    pub received_dropped_offload: Counter,
     /// Dropped on the way in: longer than the driver's buffers.
     pub received_dropped_room: Counter,
     /// Buffers for frames that were of no use and went back empty.

@@ -3,6 +3,7 @@
 use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MQ;
 
 use super::*;
+use crate::frontend::CHANGE_INTERVAL;
 
 const CONTROL: u16 = 6;
 
@@ -26,7 +27,11 @@ fn command_on(bench: &mut Bench, queue: u16, command: &[u8], answer: u32) -> (u3
     (len, bench.driver.read(place + 32, 1)[0])
 }
 
+/// Has the driver use `count` pairs, after the card has looked for more commands.
 fn use_pairs(bench: &mut Bench, count: u16) -> u8 {
+    bench.pass(CHANGE_INTERVAL);
+    bench.driver.force_kick(CONTROL);
+    bench.run();
     let [low, high] = count.to_le_bytes();
     let (len, answer) = command_on(bench, CONTROL, &[4, 0, low, high], 1);
     assert_eq!(len, 1);
@@ -82,6 +87,34 @@ fn number_that_is_in_use_changes_nothing() {
     assert_eq!(use_pairs(&mut bench, 2), 0);
     assert_eq!(use_pairs(&mut bench, 2), 0);
     assert_eq!(bench.world.state().starts, 2);
+}
+
+#[test]
+fn flood_of_changes_restarts_the_backend_once_in_an_interval() {
+    let mut bench = Bench::with(wide());
+    let counts = [2, 3, 1, 2, 2, 3];
+    let places = counts.map(|count| {
+        let place = bench.driver.place(8);
+        bench.driver.write(place, &[4, 0, count, 0, 0xff]);
+        bench.driver.add(CONTROL, &[(place, 4), (place + 4, 1)], 1);
+        place
+    });
+    bench.driver.kick(CONTROL);
+    bench.run();
+    for starts in 2..=6 {
+        // Other events do not bring it forward.
+        bench.driver.force_kick(CONTROL);
+        bench.run();
+        assert_eq!(bench.world.state().starts, starts);
+        bench.pass(CHANGE_INTERVAL);
+        // The card's own timer rings.
+        bench.round();
+        bench.run();
+    }
+    assert_eq!(bench.driver.returned(CONTROL), counts.len());
+    let done = |place| bench.driver.read(place + 4, 1) == [0];
+    assert!(places.into_iter().all(done));
+    assert_eq!(bench.world.state().setup.unwrap().queue_pairs, 3);
 }
 
 #[test]

@@ -2,18 +2,27 @@
 
 use std::time::Duration;
 
-use virtio_bindings::bindings::virtio_net::VIRTIO_NET_F_MRG_RXBUF;
+use device_model::net::Offloads;
+use virtio_bindings::bindings::virtio_net::{
+    VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_TSO4, VIRTIO_NET_F_MRG_RXBUF,
+};
 
 use super::driver::SEAM;
 use super::*;
 
 const WITHOUT_MERGING: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 
-/// A card whose longest frame is `max_frame`, with a header if so.
+/// A card whose longest frame is `max_frame`, with a header if so, and then with
+/// checksums and IPv4 to be cut.
 fn longest(max_frame: usize, header: bool) -> Wish {
     let mut wish = Wish::default();
     wish.info.max_frame = max_frame;
     wish.info.header = header;
+    wish.info.receive = Offloads {
+        checksum: header,
+        tso4: header,
+        ..Offloads::default()
+    };
     wish
 }
 
@@ -311,6 +320,40 @@ fn header_of_the_backend_reaches_the_guest_with_the_number_of_buffers() {
     assert_eq!(received[0].header[..10], header[..10]);
     assert_eq!((received[0].buffers, received[1].buffers), (3, 1));
     assert_eq!(received[1].frame, pattern(100, 2));
+}
+
+#[test]
+fn frames_for_a_driver_that_took_more_are_dropped_and_flags_it_knows_nothing_of_are_cleared() {
+    const CHECKSUM: u64 = 1 << VIRTIO_NET_F_GUEST_CSUM;
+    const TSO4: u64 = 1 << VIRTIO_NET_F_GUEST_TSO4;
+    // Flags and how to cut, and what the driver without the features gets of it.
+    let cases = [
+        (CHECKSUM, [2, 0], Some([0, 0])),
+        (CHECKSUM, [0xfe, 0], Some([0, 0])),
+        (CHECKSUM, [1, 0], None),
+        (CHECKSUM, [0, 1], None),
+        (TSO4, [0xff, 0], Some([3, 0])),
+        (TSO4, [1, 1], None),
+        (0, [1, 1], Some([1, 1])),
+        // Neither is offered.
+        (0, [1, 4], None),
+        (0, [1, 0x81], None),
+    ];
+    for (without, asked, got) in cases {
+        let mut bench = Bench::with(Wish {
+            without,
+            ..longest(1526, true)
+        });
+        bench.driver.offer_many(RX, 4);
+        let mut header = PLAIN;
+        header[..2].copy_from_slice(&asked);
+        bench.world.frame(&[&header[..], &pattern(60, 1)].concat());
+        let received = bench.received();
+        let headers: Vec<_> = received.iter().map(|frame| &frame.header[..2]).collect();
+        assert_eq!(headers, got.as_slice(), "{without:#x} {asked:?}");
+        let dropped = u64::from(got.is_none());
+        assert_eq!(bench.counters.received_dropped_offload.get(), dropped);
+    }
 }
 
 #[test]
