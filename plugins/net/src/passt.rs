@@ -18,10 +18,12 @@ use serde::Deserialize;
 use crate::cable::{Cable, LINK};
 use crate::frames::Prefix;
 use crate::link::longest_frame;
+use crate::passt::fence::Fence;
 use crate::passt::ports::Published;
 use crate::passt::process::Process;
 use crate::stream::Stream;
 
+mod fence;
 mod greeting;
 mod ports;
 mod process;
@@ -195,7 +197,7 @@ impl Device for Passt {
         question.ask(&ours, &mut process, |line| log.line(line))?;
         let link = Stream::new(ours.into(), Prefix::Big32, longest_frame(config.mtu))?;
         let mut cable = Cable::new(host);
-        cable.plug(Box::new(link))?;
+        cable.plug(Box::new(Fence(link)))?;
         host.add_fd(process.stderr().as_raw_fd(), Events::READ, STDERR)?;
         host.add_fd(process.exit().as_raw_fd(), Events::READ, EXIT)?;
         Ok(Passt {
