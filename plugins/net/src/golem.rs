@@ -7,7 +7,7 @@ use std::io::ErrorKind::{AddrInUse, ConnectionAborted, ConnectionRefused, WouldB
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugin_sdk::{
@@ -20,6 +20,7 @@ use crate::cable::{Cable, LINK};
 use crate::datagram::{Datagram, MAX_UDP, Peer};
 use crate::endpoint::{Endpoint, address, local_for};
 use crate::frames::{LONGEST_FRAME, Prefix};
+use crate::left;
 use crate::link::longest_frame;
 use crate::mac;
 use crate::stream::Stream;
@@ -90,6 +91,8 @@ pub struct Golem {
     cable: Cable,
     /// Waited for while there is no link.
     listener: Option<Listener>,
+    /// The name of a listening socket that has one.
+    path: Option<PathBuf>,
     mac: Option<[u8; 6]>,
     mtu: u16,
     longest: usize,
@@ -118,7 +121,9 @@ impl Golem {
             Endpoint::Unix(path) if config.listen => {
                 let listener = listen_at(&path)?;
                 listener.set_nonblocking(true)?;
-                self.listen(Listener::Unix(listener), &path.display().to_string())
+                let place = path.display().to_string();
+                self.path = Some(path);
+                self.listen(Listener::Unix(listener), &place)
             }
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
@@ -214,7 +219,7 @@ fn listen_at(path: &Path) -> Result<UnixListener> {
             if !left.is_err_and(|error| error.kind() == ConnectionRefused) {
                 return Err(error.into());
             }
-            std::fs::remove_file(path)?;
+            left::remove(path)?;
             Ok(UnixListener::bind(path)?)
         }
         bound => Ok(bound?),
@@ -250,6 +255,7 @@ impl Device for Golem {
             host,
             cable: Cable::new(host),
             listener: None,
+            path: None,
             mac,
             mtu,
             longest: longest_frame(mtu).min(most),
@@ -263,6 +269,13 @@ impl Device for Golem {
         match token {
             LISTENER => self.accept(),
             _ => self.with_cable(|cable| cable.on_event(events)),
+        }
+    }
+
+    fn before_stop(&mut self) {
+        if let Some(path) = &self.path {
+            // If it cannot be removed now, the next one who listens there does it.
+            let _ = std::fs::remove_file(path);
         }
     }
 }

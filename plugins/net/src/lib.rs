@@ -13,6 +13,7 @@ mod endpoint;
 pub mod frames;
 mod golem;
 mod hub;
+mod left;
 mod link;
 mod lost;
 mod mac;

@@ -329,6 +329,20 @@ fn a_listening_card_takes_the_place_of_a_socket_that_was_left() {
         error.ends_with("Address already in use (os error 98)"),
         "{error}"
     );
+    rig.device.before_stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_taken_for_one_that_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("letter");
+    std::fs::write(&path, "dear").unwrap();
+    let place = path.display();
+    let config = format!(r#"{{ "endpoint": "unix://{place}", "listen": true }}"#);
+    let error = Rig::<Golem>::refusal(&config);
+    assert!(error.contains(&format!("{place} is no socket")), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"dear");
 }
 
 #[test]
