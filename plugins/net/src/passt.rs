@@ -142,6 +142,7 @@ impl Log {
 /// The device.
 pub struct Passt {
     host: Host,
+    /// Dropped before the process, which ends by it.
     cable: Cable,
     /// Until it has ended.
     process: Option<Process>,
@@ -187,7 +188,9 @@ impl Device for Passt {
     fn create(host: Host, _: &str, config: Config) -> Result<Self> {
         let arguments = config.arguments()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let mut process = Process::start(&config.program, &arguments, theirs.into())?;
+        let mut process = Process::start(host, &config.program, &arguments, theirs.into())?;
+        // From here on it is closed before the process is ended, whatever fails.
+        let ours = ours;
         // What it cannot do, as to listen on a port that is taken, it says by ending.
         let mut log = Log { host, lines: 0 };
         let question = greeting::Question {

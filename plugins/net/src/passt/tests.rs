@@ -114,7 +114,8 @@ fn a_process_that_says_too_much_is_not_written_down() {
 
 #[test]
 fn the_process_ends_with_the_device_and_not_by_its_terminal() {
-    let (_folder, config) = script(ECHO);
+    // One that does not end with its socket.
+    let (_folder, config) = script("cat <&0 >&0; exec sleep 100");
     let rig = Rig::<Passt>::new(&config).unwrap();
     let pid = rig.device.process.as_ref().unwrap().id();
     let process = rustix::process::Pid::from_raw(pid as i32);
