@@ -14,6 +14,8 @@ use plugin_sdk::{
     Device, Directions, Error, Events, Host, Level, NetBackend, NetInfo, NetSetup, Pieces, Result,
     descriptor,
 };
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use serde::Deserialize;
 
 use crate::cable::{Cable, LINK};
@@ -22,6 +24,7 @@ use crate::endpoint::{Endpoint, address, local_for};
 use crate::frames::{LONGEST_FRAME, Prefix};
 use crate::left;
 use crate::link::longest_frame;
+use crate::lost::Often;
 use crate::mac;
 use crate::stream::Stream;
 
@@ -31,6 +34,9 @@ const VPN_MTU: u16 = 1220;
 const INET_MTU: u16 = 65_521;
 /// How long a connection may take that is made before the VM starts.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Datagrams that are dropped of those who sent them before the socket knew its peer:
+/// more than fit into it.
+const MAX_EARLY: usize = 1 << 16;
 /// Token of a listening socket.
 const LISTENER: u64 = LINK + 1;
 
@@ -93,6 +99,8 @@ pub struct Golem {
     listener: Option<Listener>,
     /// The name of a listening socket that has one.
     path: Option<PathBuf>,
+    /// Those who came to it.
+    peers: Often,
     mac: Option<[u8; 6]>,
     mtu: u16,
     longest: usize,
@@ -144,6 +152,12 @@ impl Golem {
         };
         // Frames of others are none: nobody else on this host can send one.
         socket.connect(peer)?;
+        // Those that came before are anybody's.
+        for _ in 0..MAX_EARLY {
+            if recv(&socket, &mut [0][..], RecvFlags::DONTWAIT) == Err(Errno::AGAIN) {
+                break;
+            }
+        }
         let local = socket.local_addr()?;
         self.host.log(
             Level::Info,
@@ -186,8 +200,11 @@ impl Golem {
         self.cable.plug(Box::new(link))?;
         // The next one waits in line.
         self.host.modify_fd(fd, Events::NONE, LISTENER)?;
-        self.host
-            .log(Level::Info, "the link is up: a peer has come");
+        self.peers.add();
+        if let Some(count) = self.peers.news() {
+            let text = format!("the link is up: a peer has come ({count} so far)");
+            self.host.log(Level::Info, &text);
+        }
         self.host.net_link(true)
     }
 
@@ -256,6 +273,7 @@ impl Device for Golem {
             cable: Cable::new(host),
             listener: None,
             path: None,
+            peers: Often::default(),
             mac,
             mtu,
             longest: longest_frame(mtu).min(most),
