@@ -8,7 +8,7 @@ use std::os::fd::AsRawFd;
 use plugin_sdk::{Directions, Error, Events, Host, Level, Pieces, Result};
 
 use crate::link::{Ended, Link, Stop};
-use crate::lost::Lost;
+use crate::lost::{Lost, Often};
 
 /// Token of the link's descriptor. A driver has its own from 1 on.
 pub const LINK: u64 = 0;
@@ -22,8 +22,10 @@ pub struct Cable {
     /// What the descriptor is waited for.
     watched: Events,
     lost: Lost,
-    /// Nobody took a frame lately, which has been said.
+    /// Nobody took a frame lately.
     refused: bool,
+    refusals: Often,
+    ends: Often,
 }
 
 impl Cable {
@@ -36,6 +38,8 @@ impl Cable {
             watched: Events::NONE,
             lost: Lost::default(),
             refused: false,
+            refusals: Often::default(),
+            ends: Often::default(),
         }
     }
 
@@ -60,8 +64,11 @@ impl Cable {
             return Ok(());
         };
         self.host.remove_fd(link.descriptor().as_raw_fd())?;
-        self.host
-            .log(Level::Warn, &format!("the link is down: {why}"));
+        self.ends.add();
+        if let Some(count) = self.ends.news() {
+            let text = format!("the link is down: {why} ({count} times so far)");
+            self.host.log(Level::Warn, &text);
+        }
         self.host.net_link(false)?;
         // What waits to be sent is to be dropped.
         self.tell(Directions {
@@ -173,11 +180,14 @@ impl Cable {
         self.unplug(&ended.to_string())
     }
 
-    /// Said once, until a frame comes.
+    /// Counts as one refusal, until a frame comes.
     fn note_lost(&mut self, error: &std::io::Error) {
         self.lost.add();
-        if !self.refused {
-            self.refused = true;
+        if std::mem::replace(&mut self.refused, true) {
+            return;
+        }
+        self.refusals.add();
+        if self.refusals.news().is_some() {
             let text = format!("a frame was not taken, and perhaps more are not: {error}");
             self.host.log(Level::Warn, &text);
         }

@@ -7,20 +7,24 @@ use std::io::ErrorKind::{AddrInUse, ConnectionAborted, ConnectionRefused, WouldB
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use plugin_sdk::{
     Device, Directions, Error, Events, Host, Level, NetBackend, NetInfo, NetSetup, Pieces, Result,
     descriptor,
 };
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use serde::Deserialize;
 
 use crate::cable::{Cable, LINK};
 use crate::datagram::{Datagram, MAX_UDP, Peer};
 use crate::endpoint::{Endpoint, address, local_for};
 use crate::frames::{LONGEST_FRAME, Prefix};
+use crate::left;
 use crate::link::longest_frame;
+use crate::lost::Often;
 use crate::mac;
 use crate::stream::Stream;
 
@@ -30,6 +34,9 @@ const VPN_MTU: u16 = 1220;
 const INET_MTU: u16 = 65_521;
 /// How long a connection may take that is made before the VM starts.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Datagrams that are dropped of those who sent them before the socket knew its peer:
+/// more than fit into it.
+const MAX_EARLY: usize = 1 << 16;
 /// Token of a listening socket.
 const LISTENER: u64 = LINK + 1;
 
@@ -90,6 +97,10 @@ pub struct Golem {
     cable: Cable,
     /// Waited for while there is no link.
     listener: Option<Listener>,
+    /// The name of a listening socket that has one.
+    path: Option<PathBuf>,
+    /// Those who came to it.
+    peers: Often,
     mac: Option<[u8; 6]>,
     mtu: u16,
     longest: usize,
@@ -118,7 +129,9 @@ impl Golem {
             Endpoint::Unix(path) if config.listen => {
                 let listener = listen_at(&path)?;
                 listener.set_nonblocking(true)?;
-                self.listen(Listener::Unix(listener), &path.display().to_string())
+                let place = path.display().to_string();
+                self.path = Some(path);
+                self.listen(Listener::Unix(listener), &place)
             }
             Endpoint::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
@@ -139,6 +152,12 @@ impl Golem {
         };
         // Frames of others are none: nobody else on this host can send one.
         socket.connect(peer)?;
+        // Those that came before are anybody's.
+        for _ in 0..MAX_EARLY {
+            if recv(&socket, &mut [0][..], RecvFlags::DONTWAIT) == Err(Errno::AGAIN) {
+                break;
+            }
+        }
         let local = socket.local_addr()?;
         self.host.log(
             Level::Info,
@@ -181,8 +200,11 @@ impl Golem {
         self.cable.plug(Box::new(link))?;
         // The next one waits in line.
         self.host.modify_fd(fd, Events::NONE, LISTENER)?;
-        self.host
-            .log(Level::Info, "the link is up: a peer has come");
+        self.peers.add();
+        if let Some(count) = self.peers.news() {
+            let text = format!("the link is up: a peer has come ({count} so far)");
+            self.host.log(Level::Info, &text);
+        }
         self.host.net_link(true)
     }
 
@@ -214,7 +236,7 @@ fn listen_at(path: &Path) -> Result<UnixListener> {
             if !left.is_err_and(|error| error.kind() == ConnectionRefused) {
                 return Err(error.into());
             }
-            std::fs::remove_file(path)?;
+            left::remove(path)?;
             Ok(UnixListener::bind(path)?)
         }
         bound => Ok(bound?),
@@ -250,6 +272,8 @@ impl Device for Golem {
             host,
             cable: Cable::new(host),
             listener: None,
+            path: None,
+            peers: Often::default(),
             mac,
             mtu,
             longest: longest_frame(mtu).min(most),
@@ -263,6 +287,13 @@ impl Device for Golem {
         match token {
             LISTENER => self.accept(),
             _ => self.with_cable(|cable| cable.on_event(events)),
+        }
+    }
+
+    fn before_stop(&mut self) {
+        if let Some(path) = &self.path {
+            // If it cannot be removed now, the next one who listens there does it.
+            let _ = std::fs::remove_file(path);
         }
     }
 }

@@ -13,6 +13,7 @@ mod endpoint;
 pub mod frames;
 mod golem;
 mod hub;
+mod left;
 mod link;
 mod lost;
 mod mac;
@@ -37,7 +38,7 @@ export_plugin! {
         // Queues and offloads of a TAP interface.
         "ioctl",
         // passt's end.
-        "kill", "wait4", "ppoll",
+        "pidfd_send_signal", "waitid", "ppoll",
     ],
     paths: [
         "/dev/net/tun" => abi::PATH_READ | abi::PATH_WRITE,

@@ -18,10 +18,12 @@ use serde::Deserialize;
 use crate::cable::{Cable, LINK};
 use crate::frames::Prefix;
 use crate::link::longest_frame;
+use crate::passt::fence::Fence;
 use crate::passt::ports::Published;
 use crate::passt::process::Process;
 use crate::stream::Stream;
 
+mod fence;
 mod greeting;
 mod ports;
 mod process;
@@ -140,6 +142,7 @@ impl Log {
 /// The device.
 pub struct Passt {
     host: Host,
+    /// Dropped before the process, which ends by it.
     cable: Cable,
     /// Until it has ended.
     process: Option<Process>,
@@ -185,7 +188,9 @@ impl Device for Passt {
     fn create(host: Host, _: &str, config: Config) -> Result<Self> {
         let arguments = config.arguments()?;
         let (ours, theirs) = UnixStream::pair()?;
-        let mut process = Process::start(&config.program, &arguments, theirs.into())?;
+        let mut process = Process::start(host, &config.program, &arguments, theirs.into())?;
+        // From here on it is closed before the process is ended, whatever fails.
+        let ours = ours;
         // What it cannot do, as to listen on a port that is taken, it says by ending.
         let mut log = Log { host, lines: 0 };
         let question = greeting::Question {
@@ -195,7 +200,7 @@ impl Device for Passt {
         question.ask(&ours, &mut process, |line| log.line(line))?;
         let link = Stream::new(ours.into(), Prefix::Big32, longest_frame(config.mtu))?;
         let mut cable = Cable::new(host);
-        cable.plug(Box::new(link))?;
+        cable.plug(Box::new(Fence(link)))?;
         host.add_fd(process.stderr().as_raw_fd(), Events::READ, STDERR)?;
         host.add_fd(process.exit().as_raw_fd(), Events::READ, EXIT)?;
         Ok(Passt {

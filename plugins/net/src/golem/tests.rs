@@ -166,6 +166,10 @@ fn the_owner_may_bind_the_socket_itself() {
     let (peer, url) = peer();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();
+    let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
+    for _ in 0..10 {
+        stranger.send_to(&[1; 60], address).unwrap();
+    }
     let mut rig = at(&url, &format!(r#", "fd": {}"#, socket.as_raw_fd()));
     drop(socket);
     peer.send_to(&[4; 60], address).unwrap();
@@ -253,10 +257,7 @@ fn a_listening_card_takes_one_peer_after_the_other() {
         rig.device.set_interest(0, RECEIVE).unwrap();
         rig.until("the next one", |rig| {
             rig.try_frame();
-            let links = rig.mock.asked().log.iter().fold(0, |count, (_, line)| {
-                count + usize::from(line.starts_with("the link is up"))
-            });
-            links == 2 * (usize::from(number) + 1)
+            rig.device.peers.count() == 2 * (u64::from(number) + 1)
         });
         rig.send(&[number; 70]).unwrap();
         assert_eq!(read_tcp(&mut next), [number; 70]);
@@ -267,6 +268,45 @@ fn a_listening_card_takes_one_peer_after_the_other() {
             rig.mock.asked().link == Some(false)
         });
     }
+}
+
+#[test]
+fn peers_that_come_and_go_do_not_fill_the_log() {
+    let (mut rig, address) = listening();
+    for number in 1..=20 {
+        drop(connect(&address));
+        rig.device.set_interest(0, RECEIVE).unwrap();
+        rig.until("a peer to come and go", |rig| {
+            rig.try_frame();
+            rig.device.peers.count() == number && !rig.device.cable.is_plugged()
+        });
+    }
+    for text in ["the link is up", "the link is down"] {
+        let asked = rig.mock.asked();
+        let lines = asked.log.iter().filter(|(_, line)| line.contains(text));
+        assert_eq!(lines.count(), 5, "{text}");
+    }
+}
+
+#[test]
+fn a_peer_by_datagrams_that_is_now_there_and_now_not_does_not_fill_the_log() {
+    let (mut rig, peer) = over_udp("");
+    rig.send(&ARP).unwrap();
+    let card = peer.recv_from(&mut [0; 100]).unwrap().1;
+    let address = peer.local_addr().unwrap();
+    drop(peer);
+    for _ in 0..20 {
+        for _ in 0..2 {
+            rig.send(&ARP).unwrap();
+        }
+        let peer = UdpSocket::bind(address).unwrap();
+        peer.send_to(&[3; 60], card).unwrap();
+        assert_eq!(rig.frame(), [3; 60]);
+    }
+    let asked = rig.mock.asked();
+    let lines = asked.log.iter();
+    let lines = lines.filter(|(_, line)| line.contains("was not taken"));
+    assert_eq!(lines.count(), 5);
 }
 
 #[test]
@@ -329,6 +369,20 @@ fn a_listening_card_takes_the_place_of_a_socket_that_was_left() {
         error.ends_with("Address already in use (os error 98)"),
         "{error}"
     );
+    rig.device.before_stop();
+    assert!(!path.exists());
+}
+
+#[test]
+fn a_file_that_is_no_socket_is_not_taken_for_one_that_was_left() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("letter");
+    std::fs::write(&path, "dear").unwrap();
+    let place = path.display();
+    let config = format!(r#"{{ "endpoint": "unix://{place}", "listen": true }}"#);
+    let error = Rig::<Golem>::refusal(&config);
+    assert!(error.contains(&format!("{place} is no socket")), "{error}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"dear");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! process. It connects to every socket in it, and removes those that nobody listens at
 //! any more. So every two members are connected, and once.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
@@ -16,6 +16,8 @@ use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
+
+use crate::left;
 
 /// Most members of a hub.
 pub const MAX_MEMBERS: usize = 32;
@@ -33,6 +35,8 @@ pub struct Joined {
     pub path: PathBuf,
     /// Connections to those who were there.
     pub members: Vec<OwnedFd>,
+    /// Why there is none to some.
+    pub passed_over: Vec<Error>,
 }
 
 /// Joins the hub in `folder`, which is made if it is not there, for this user alone.
@@ -43,9 +47,15 @@ pub fn join(folder: &Path) -> Result<Joined> {
     }
     let lock = File::open(folder)?;
     flock(&lock, FlockOperation::LockExclusive)?;
-    let mut members = Vec::new();
+    let (mut members, mut passed_over) = (Vec::new(), Vec::new());
     for number in 0..MAX_MEMBERS {
-        members.extend(connect_to(&member(folder, number))?);
+        let socket = socket()?;
+        match connect_to(&member(folder, number), &socket) {
+            Ok(true) => members.push(socket),
+            Ok(false) => {}
+            // One such does not keep the others from meeting.
+            Err(error) => passed_over.push(error),
+        }
     }
     for number in 0..MAX_MEMBERS {
         let path = member(folder, number);
@@ -60,6 +70,7 @@ pub fn join(folder: &Path) -> Result<Joined> {
             listener,
             path,
             members,
+            passed_over,
         });
     }
     let text = format!("the hub is full: it has {MAX_MEMBERS} members");
@@ -70,17 +81,13 @@ fn member(folder: &Path, number: usize) -> PathBuf {
     folder.join(format!("{number}{SUFFIX}"))
 }
 
-/// A connection to the member at `path`, if there is one.
-fn connect_to(path: &Path) -> Result<Option<OwnedFd>> {
-    let socket = socket()?;
-    match connect(&socket, &SocketAddrUnix::new(path)?) {
-        Ok(()) => Ok(Some(socket)),
-        Err(Errno::NOENT) => Ok(None),
+/// Connects `socket` to the member at `path`, if there is one.
+fn connect_to(path: &Path, socket: &OwnedFd) -> Result<bool> {
+    match connect(socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
         // Its member was killed: one that ends removes it.
-        Err(Errno::CONNREFUSED) => {
-            fs::remove_file(path)?;
-            Ok(None)
-        }
+        Err(Errno::CONNREFUSED) => left::remove(path).map(|()| false),
         Err(error) => {
             let error = Error::from(error);
             Err(error.context(&format!("connect to {}", path.display())))
@@ -97,6 +104,8 @@ fn socket() -> Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -134,6 +143,24 @@ mod tests {
         drop((second, third));
         assert_eq!(join(folder.path()).unwrap().members.len(), 0);
         assert_eq!(names(folder.path()), ["0.member"]);
+    }
+
+    #[test]
+    fn what_is_no_members_socket_is_passed_over_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = join(folder.path()).unwrap();
+        let letter = folder.path().join("1.member");
+        fs::write(&letter, "dear").unwrap();
+        let stream = folder.path().join("2.member");
+        let _stream = std::os::unix::net::UnixListener::bind(&stream).unwrap();
+        let next = join(folder.path()).unwrap();
+        assert_eq!(next.members.len(), 1);
+        assert_eq!(next.path, folder.path().join("3.member"));
+        let said: Vec<_> = next.passed_over.iter().map(Error::to_string).collect();
+        assert!(said[0].contains("1.member is no socket"), "{said:?}");
+        assert!(said[1].contains("2.member: Protocol wrong"), "{said:?}");
+        assert_eq!(fs::read(&letter).unwrap(), b"dear");
+        drop(first);
     }
 
     #[test]

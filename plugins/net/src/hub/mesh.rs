@@ -40,6 +40,8 @@ pub struct Mesh {
     wants_frames: bool,
     /// Who was last asked for a frame.
     asked: u64,
+    /// Frames until all are asked, while nobody tells who has some.
+    until_all: usize,
     longest: usize,
     /// Frames that found a member's socket full.
     lost: Lost,
@@ -58,9 +60,14 @@ impl Mesh {
             table: Table::default(),
             wants_frames: false,
             asked: 0,
+            until_all: 0,
             longest,
             lost: Lost::default(),
         };
+        for error in joined.passed_over {
+            let text = format!("a member is passed over: {error}");
+            host.log(Level::Warn, &text);
+        }
         for socket in joined.members {
             mesh.add(socket)?;
         }
@@ -155,6 +162,7 @@ impl Mesh {
     /// [`plugin_sdk::NetBackend::set_interest`].
     pub fn set_interest(&mut self, directions: Directions) -> Result<()> {
         self.wants_frames = directions.receive;
+        self.until_all = 0;
         let events = self.events();
         for (token, member) in &mut self.members {
             if member.watched != events {
@@ -212,6 +220,14 @@ impl Mesh {
 
     /// [`plugin_sdk::NetBackend::receive`].
     pub fn receive(&mut self, room: Pieces<'_>) -> Result<usize> {
+        // Frames are taken without interest as well, and then only those are known to
+        // have some who had. To ask all costs a call each, so it is not done for each.
+        if !self.wants_frames && self.until_all == 0 {
+            for member in self.members.values_mut() {
+                member.is_readable = true;
+            }
+            self.until_all = self.members.len();
+        }
         // After the one who was asked last, so that each has its turn.
         while let Some(token) = self.next_readable() {
             self.asked = token;
@@ -223,6 +239,7 @@ impl Mesh {
                     let mut source = Address::default();
                     room.copy_to(Address::default().len(), &mut source);
                     self.table.learn(source, token);
+                    self.until_all = self.until_all.saturating_sub(1);
                     return Ok(len);
                 }
                 Err(Stop::FrameSize) => return Err(Error::from_errno(libc::EMSGSIZE)),

@@ -6,7 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use rustix::net::{AddressFamily, SocketFlags, socketpair};
 
 use super::*;
-use crate::testing::{BOTH, RECEIVE, Rig, SEND};
+use crate::testing::{BOTH, NONE, RECEIVE, Rig, SEND};
 
 /// A frame with a number in it.
 fn frame(to: u8, from: u8, number: u8, len: usize) -> Vec<u8> {
@@ -148,6 +148,27 @@ fn everybody_has_a_turn() {
         from.push(members[0].frame()[11]);
     }
     assert!(from[..6].contains(&1) && from[..6].contains(&2), "{from:?}");
+}
+
+#[test]
+fn one_with_many_frames_does_not_silence_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut members = members(folder.path(), 3, "");
+    for _ in 0..50 {
+        members[1].send(&frame(EVERYBODY, 1, 0, 60)).unwrap();
+    }
+    members[0].device.set_interest(0, RECEIVE).unwrap();
+    members[0].until("frames", |rig| rig.told().receive);
+    // The guest's ring is empty, and later filled anew.
+    members[0].device.set_interest(0, NONE).unwrap();
+    for _ in 0..10 {
+        assert_eq!(members[0].try_frame().unwrap()[11], 1);
+    }
+    members[2].send(&frame(EVERYBODY, 2, 0, 60)).unwrap();
+    let from: Vec<_> = (0..4)
+        .map(|_| members[0].try_frame().unwrap()[11])
+        .collect();
+    assert!(from.contains(&2), "{from:?}");
 }
 
 fn over(socket: OwnedFd, more: &str) -> Rig<Hub> {

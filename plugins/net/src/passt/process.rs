@@ -2,12 +2,17 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{ChildStderr, Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use plugin_sdk::{Error, Result};
+use plugin_sdk::{Error, Host, Level, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
 
 /// Longest line that is kept.
 const MAX_LINE: usize = 512;
@@ -18,9 +23,17 @@ const BATCH: usize = 4096;
 /// What it says of a system without a system log, after every line.
 const NOISE: &str = "Failed to send ";
 
-/// A running passt. Dropped, it is ended.
+/// How long one that is ended may take. Killed, one ends at once; without its socket,
+/// as soon as it has seen that.
+const END_LIMIT: Duration = Duration::from_secs(2);
+
+/// A running passt. Dropped, it is ended; close its socket before. It is known by its
+/// descriptor: a number is another process's once this one has ended, in a VMM that
+/// ignores `SIGCHLD`.
 pub struct Process {
-    child: Child,
+    host: Host,
+    #[cfg(test)]
+    id: u32,
     /// Readable when it has ended.
     pidfd: OwnedFd,
     stderr: ChildStderr,
@@ -29,7 +42,7 @@ pub struct Process {
 
 impl Process {
     /// Starts `program` with its end of the link as standard input.
-    pub fn start(program: &str, arguments: &[String], socket: OwnedFd) -> Result<Self> {
+    pub fn start(host: Host, program: &str, arguments: &[String], socket: OwnedFd) -> Result<Self> {
         let mut command = Command::new(program);
         command
             .args(arguments)
@@ -47,14 +60,18 @@ impl Process {
                 error
             }
         })?;
-        let pidfd =
-            Pid::from_raw(child.id().cast_signed()).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        let (Some(Ok(pidfd)), Some(stderr)) = (pidfd, child.stderr.take()) else {
-            end(&mut child);
-            return Err(Error::new("watch passt: this needs Linux 5.3"));
+        let (Some(pid), Some(stderr)) =
+            (Pid::from_raw(child.id().cast_signed()), child.stderr.take())
+        else {
+            return Err(Error::new("passt has no number, or no words"));
         };
+        // One that nobody watches ends with its socket.
+        let pidfd = pidfd_open(pid, PidfdFlags::empty())
+            .map_err(|error| Error::from(error).context("watch passt, which needs Linux 5.3"))?;
         let process = Process {
-            child,
+            host,
+            #[cfg(test)]
+            id: child.id(),
             pidfd,
             stderr,
             words: Words::default(),
@@ -72,7 +89,7 @@ impl Process {
     /// Its number.
     #[cfg(test)]
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.id
     }
 
     /// Readable when it has said something.
@@ -98,34 +115,55 @@ impl Process {
 
     /// How it ended, when [`Process::exit`] is readable, with its last words.
     pub fn ended(&mut self) -> String {
-        let status = self.child.try_wait().ok().flatten();
+        let status = self.bury();
         // What is in the pipe is all there will be, and a pipe has a size.
         while self.has_words() && self.hear(|_| {}) {}
         self.words.epitaph(status)
     }
 
     fn has_words(&self) -> bool {
-        let mut fds = [rustix::event::PollFd::new(
-            &self.stderr,
-            rustix::event::PollFlags::IN,
-        )];
-        let now = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0)
+        is_readable(self.stderr(), Duration::ZERO)
     }
-}
 
-fn end(child: &mut Child) {
-    // It fails for one that has ended already. Killed, one ends at once.
-    let _ = child.kill();
-    let _ = child.wait();
+    /// How it ended, unless it runs, or somebody else has asked.
+    fn bury(&self) -> Option<ExitStatus> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let status = waitid(WaitId::PidFd(self.exit()), options).ok()??;
+        let code = status.exit_status().map(|code| (code & 0xff) << 8);
+        code.or(status.terminating_signal())
+            .map(ExitStatus::from_raw)
+    }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        end(&mut self.child);
+        // It may have ended already. Root's has become somebody else whom a VMM without
+        // `CAP_KILL` cannot kill, and ends because its socket is closed.
+        let killed = pidfd_send_signal(&self.pidfd, Signal::KILL);
+        if is_readable(self.exit(), END_LIMIT) {
+            self.bury();
+            return;
+        }
+        let why = killed
+            .err()
+            .map_or("killed".into(), |error| error.to_string());
+        let text = format!("passt is left behind, it has not ended: {why}");
+        self.host.log(Level::Warn, &text);
+    }
+}
+
+/// Whether `fd` is readable, or its other end closed, within `limit`.
+fn is_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: limit.as_secs().cast_signed(),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    loop {
+        match poll(&mut fds, Some(&limit)) {
+            Err(Errno::INTR) => {}
+            answer => return answer.is_ok_and(|count| count > 0),
+        }
     }
 }
 
@@ -194,7 +232,8 @@ mod tests {
     #[test]
     fn a_program_that_is_missing_is_named_with_its_package() {
         let (ours, _) = std::os::unix::net::UnixStream::pair().unwrap();
-        let error = Process::start("/nowhere/passt", &[], ours.into()).err();
+        let mock = plugin_sdk::testing::MockHost::new();
+        let error = Process::start(mock.host(), "/nowhere/passt", &[], ours.into()).err();
         let text = error.unwrap().to_string();
         assert!(text.starts_with("install the package passt"), "{text}");
     }
