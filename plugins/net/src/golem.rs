@@ -3,10 +3,10 @@
 //! Frames are whole: without offloads, because exe-unit's own network stack verifies
 //! each checksum, and without a header.
 
-use std::io::ErrorKind::{AddrInUse, ConnectionAborted, ConnectionRefused, WouldBlock};
+use std::io::ErrorKind::AddrInUse;
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,11 +15,15 @@ use plugin_sdk::{
     descriptor,
 };
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::sockopt::{self, Timeout};
+use rustix::net::{
+    AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
+};
 use serde::Deserialize;
 
 use crate::cable::{Cable, LINK};
 use crate::datagram::{Datagram, MAX_UDP, Peer};
+use crate::door::Door;
 use crate::endpoint::{Endpoint, address, local_for};
 use crate::frames::{LONGEST_FRAME, Prefix};
 use crate::left;
@@ -71,10 +75,10 @@ enum Listener {
 }
 
 impl Listener {
-    fn as_raw_fd(&self) -> i32 {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
-            Listener::Tcp(listener) => listener.as_raw_fd(),
-            Listener::Unix(listener) => listener.as_raw_fd(),
+            Listener::Tcp(listener) => listener.as_fd(),
+            Listener::Unix(listener) => listener.as_fd(),
         }
     }
 
@@ -96,7 +100,7 @@ pub struct Golem {
     host: Host,
     cable: Cable,
     /// Waited for while there is no link.
-    listener: Option<Listener>,
+    listener: Option<(Listener, Door)>,
     /// The name of a listening socket that has one.
     path: Option<PathBuf>,
     /// Those who came to it.
@@ -134,8 +138,7 @@ impl Golem {
                 self.listen(Listener::Unix(listener), &place)
             }
             Endpoint::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                let link = Stream::new(stream.into(), Prefix::Native16, self.longest)?;
+                let link = Stream::new(connect_to(&path)?, Prefix::Native16, self.longest)?;
                 self.cable.plug(Box::new(link))
             }
         }
@@ -167,17 +170,16 @@ impl Golem {
     }
 
     fn listen(&mut self, listener: Listener, place: &str) -> Result<()> {
-        let fd = listener.as_raw_fd();
-        self.host.add_fd(fd, Events::READ, LISTENER)?;
+        let door = Door::open(self.host, listener.as_fd(), LISTENER)?;
         self.host
             .log(Level::Info, &format!("waiting for a peer at {place}"));
-        self.listener = Some(listener);
+        self.listener = Some((listener, door));
         Ok(())
     }
 
     /// Takes a peer when there is none.
     fn accept(&mut self) -> Result<()> {
-        let Some(listener) = &self.listener else {
+        let Some((listener, door)) = &mut self.listener else {
             return Ok(());
         };
         if self.cable.is_plugged() {
@@ -185,21 +187,13 @@ impl Golem {
         }
         let (socket, prefix) = match listener.accept() {
             Ok(accepted) => accepted,
-            Err(error) if matches!(error.kind(), WouldBlock | ConnectionAborted) => return Ok(()),
-            // The process has no descriptor left, say. Asked again it would be so again.
-            Err(error) => {
-                let text = format!("no peer can be taken any more: {error}");
-                self.host.log(Level::Error, &text);
-                let fd = listener.as_raw_fd();
-                return self.host.modify_fd(fd, Events::NONE, LISTENER);
-            }
+            Err(error) => return door.failed(&error),
         };
-        let fd = listener.as_raw_fd();
         let link = Stream::new(socket, prefix, self.longest)?;
         self.cable.report_lost();
         self.cable.plug(Box::new(link))?;
         // The next one waits in line.
-        self.host.modify_fd(fd, Events::NONE, LISTENER)?;
+        door.watch(false)?;
         self.peers.add();
         if let Some(count) = self.peers.news() {
             let text = format!("the link is up: a peer has come ({count} so far)");
@@ -208,13 +202,10 @@ impl Golem {
         self.host.net_link(true)
     }
 
-    /// After anything that may have ended the link.
-    fn listen_again(&mut self, was_plugged: bool) -> Result<()> {
+    /// Waits for a peer when there is none.
+    fn listen_again(&self) -> Result<()> {
         match &self.listener {
-            Some(listener) if was_plugged && !self.cable.is_plugged() => {
-                let fd = listener.as_raw_fd();
-                self.host.modify_fd(fd, Events::READ, LISTENER)
-            }
+            Some((_, door)) if !self.cable.is_plugged() => door.watch(true),
             _ => Ok(()),
         }
     }
@@ -223,7 +214,9 @@ impl Golem {
     fn with_cable<T>(&mut self, body: impl FnOnce(&mut Cable) -> Result<T>) -> Result<T> {
         let was_plugged = self.cable.is_plugged();
         let outcome = body(&mut self.cable);
-        self.listen_again(was_plugged)?;
+        if was_plugged {
+            self.listen_again()?;
+        }
         outcome
     }
 }
@@ -232,14 +225,26 @@ impl Golem {
 fn listen_at(path: &Path) -> Result<UnixListener> {
     match UnixListener::bind(path) {
         Err(error) if error.kind() == AddrInUse => {
-            let left = UnixStream::connect(path);
-            if !left.is_err_and(|error| error.kind() == ConnectionRefused) {
+            if connect_to(path).err() != Some(Errno::CONNREFUSED) {
                 return Err(error.into());
             }
             left::remove(path)?;
             Ok(UnixListener::bind(path)?)
         }
         bound => Ok(bound?),
+    }
+}
+
+/// A connection to the socket at `path`. One who listens and takes nobody holds it up
+/// for [`CONNECT_LIMIT`].
+fn connect_to(path: &Path) -> rustix::io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_LIMIT))?;
+    match connect(&socket, &SocketAddrUnix::new(path)?) {
+        Ok(()) => Ok(socket),
+        Err(Errno::AGAIN) => Err(Errno::TIMEDOUT),
+        Err(error) => Err(error),
     }
 }
 
@@ -288,6 +293,10 @@ impl Device for Golem {
             LISTENER => self.accept(),
             _ => self.with_cable(|cable| cable.on_event(events)),
         }
+    }
+
+    fn on_timer(&mut self, _: u64) -> Result<()> {
+        self.listen_again()
     }
 
     fn before_stop(&mut self) {

@@ -88,6 +88,13 @@ impl Device for Hub {
         }
     }
 
+    fn on_timer(&mut self, _: u64) -> Result<()> {
+        match &self.others {
+            Others::Hub(mesh) => mesh.listen_again(),
+            Others::One(_) => Ok(()),
+        }
+    }
+
     fn before_stop(&mut self) {
         if let Others::Hub(mesh) = &self.others {
             mesh.leave();

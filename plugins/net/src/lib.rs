@@ -9,6 +9,7 @@ use plugin_sdk::{abi, export_plugin};
 
 mod cable;
 mod datagram;
+mod door;
 mod endpoint;
 pub mod frames;
 mod golem;

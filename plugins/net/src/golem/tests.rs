@@ -374,6 +374,36 @@ fn a_listening_card_takes_the_place_of_a_socket_that_was_left() {
 }
 
 #[test]
+fn a_listener_that_takes_nobody_is_given_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
+    let busy = socket_with(family, kind, SocketFlags::CLOEXEC, None).unwrap();
+    rustix::net::bind(&busy, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    rustix::net::listen(&busy, 0).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+    let endpoint = format!("unix://{}", path.display());
+    let error = Rig::<Golem>::refusal(&format!(r#"{{ "endpoint": "{endpoint}" }}"#));
+    assert!(error.contains("timed out"), "{error}");
+}
+
+#[test]
+fn a_card_that_was_short_of_descriptors_takes_its_peer_later() {
+    let (mut rig, address) = listening();
+    let _peer = connect(&address);
+    let (_, door) = rig.device.listener.as_mut().unwrap();
+    let shortage = std::io::Error::from_raw_os_error(libc::EMFILE);
+    door.failed(&shortage).unwrap();
+    assert!(rig.mock.due(Duration::ZERO).is_empty());
+    rig.device.on_timer(LISTENER).unwrap();
+    rig.until("the link", |rig| rig.mock.asked().link == Some(true));
+    // The timer of before does not let a second one in.
+    rig.device.on_timer(LISTENER).unwrap();
+    let _next = connect(&address);
+    assert!(rig.mock.due(Duration::ZERO).is_empty());
+}
+
+#[test]
 fn a_file_that_is_no_socket_is_not_taken_for_one_that_was_left() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("letter");

@@ -7,11 +7,14 @@
 use std::fs::{DirBuilder, File};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use plugin_sdk::{Error, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
@@ -24,6 +27,8 @@ pub const MAX_MEMBERS: usize = 32;
 /// Connections that may wait for a member whose guest does not run yet: those of
 /// members that came and went count as well.
 const BACKLOG: i32 = 4096;
+/// How long one who joins waits for others who do: each takes a moment.
+const JOIN_LIMIT: Duration = Duration::from_secs(2);
 /// The end of a socket's name.
 const SUFFIX: &str = ".member";
 
@@ -45,8 +50,7 @@ pub fn join(folder: &Path) -> Result<Joined> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
         _ => {}
     }
-    let lock = File::open(folder)?;
-    flock(&lock, FlockOperation::LockExclusive)?;
+    let _lock = lock(folder)?;
     let (mut members, mut passed_over) = (Vec::new(), Vec::new());
     for number in 0..MAX_MEMBERS {
         let socket = socket()?;
@@ -75,6 +79,36 @@ pub fn join(folder: &Path) -> Result<Joined> {
     }
     let text = format!("the hub is full: it has {MAX_MEMBERS} members");
     Err(Error::new(text))
+}
+
+/// Has the folder to itself as long as it is kept.
+fn lock(folder: &Path) -> Result<File> {
+    let flags = OFlags::DIRECTORY.bits().cast_signed();
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags)
+        .open(folder)?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => {}
+        locked => return Ok(locked.map(|()| file)?),
+    }
+    // The wait for a lock has no limit, so another thread waits. Given up, it unlocks
+    // when it has its turn.
+    let (sender, receiver) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        let locked = flock(&file, FlockOperation::LockExclusive);
+        let _ = sender.send(locked.map(|()| file));
+    })?;
+    match receiver.recv_timeout(JOIN_LIMIT) {
+        Ok(locked) => Ok(locked?),
+        Err(_) => {
+            let text = format!(
+                "somebody has been joining for {} s: end the process that has the folder locked",
+                JOIN_LIMIT.as_secs()
+            );
+            Err(Error::new(text))
+        }
+    }
 }
 
 fn member(folder: &Path, number: usize) -> PathBuf {
@@ -178,6 +212,16 @@ mod tests {
         });
         let connections: usize = joined.iter().map(|joined| joined.members.len()).sum();
         assert_eq!(connections, 16 * 15 / 2);
+    }
+
+    #[test]
+    fn one_who_never_ends_to_join_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let stuck = lock(folder.path()).unwrap();
+        let error = join(folder.path()).err().unwrap().to_string();
+        assert!(error.starts_with("somebody has been joining"), "{error}");
+        drop(stuck);
+        join(folder.path()).unwrap();
     }
 
     #[test]

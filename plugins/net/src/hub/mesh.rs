@@ -8,12 +8,12 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use plugin_sdk::{Directions, Error, Events, Host, Level, Pieces, Result};
-use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
 use super::folder::{Joined, MAX_MEMBERS};
 use super::table::{Address, Table};
 use crate::datagram::{Datagram, Peer};
+use crate::door::Door;
 use crate::link::{Link, Stop};
 use crate::lost::Lost;
 
@@ -32,6 +32,7 @@ struct Member {
 pub struct Mesh {
     host: Host,
     listener: OwnedFd,
+    door: Door,
     path: PathBuf,
     /// By their tokens, of which none is used again.
     members: BTreeMap<u64, Member>,
@@ -50,10 +51,11 @@ pub struct Mesh {
 impl Mesh {
     /// Of a folder that was joined.
     pub fn new(host: Host, joined: Joined, longest: usize) -> Result<Self> {
-        host.add_fd(joined.listener.as_raw_fd(), Events::READ, LISTENER)?;
+        let door = Door::open(host, joined.listener.as_fd(), LISTENER)?;
         let mut mesh = Mesh {
             host,
             listener: joined.listener,
+            door,
             path: joined.path,
             members: BTreeMap::new(),
             last_token: LISTENER,
@@ -125,14 +127,14 @@ impl Mesh {
             // One by one: the loop tells of the next.
             Ok(socket) if self.members.len() < MAX_MEMBERS => self.add(socket),
             // Each of a full hub has one less, so this is nobody of it.
-            Ok(_) | Err(Errno::AGAIN | Errno::CONNABORTED) => Ok(()),
-            // The process has no descriptor left, say. Asked again it would be so again.
-            Err(error) => {
-                let text = format!("no member can join any more: {error}");
-                self.host.log(Level::Error, &text);
-                self.host.remove_fd(self.listener.as_raw_fd())
-            }
+            Ok(_) => Ok(()),
+            Err(error) => self.door.failed(&error.into()),
         }
+    }
+
+    /// [`plugin_sdk::Device::on_timer`].
+    pub fn listen_again(&self) -> Result<()> {
+        self.door.watch(true)
     }
 
     /// [`plugin_sdk::Device::on_event`].
