@@ -145,7 +145,13 @@ static int32_t start(shem_device_t *device, const shem_net_setup_t *setup) {
   return answer(of(device), "start", 0);
 }
 
-static void stop(shem_device_t *device) { of(device)->interest = 0; }
+static void stop(shem_device_t *device) {
+  all_t *all = of(device);
+  all->interest = 0;
+  if (!strstr(all->told, "unplug")) return;
+  all->net->link(all->host, 0);
+  all->net->ready(all->host, 0, SHEM_NET_SEND);
+}
 
 static int32_t set_interest(shem_device_t *device, uint16_t queue, uint32_t directions) {
   all_t *all = of(device);

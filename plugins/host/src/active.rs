@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use device_model::{Activation, ActiveQueue, GuestMemory, Interrupt};
 use nix::errno::Errno;
@@ -14,7 +15,23 @@ use vm_memory::GuestMemoryBackend;
 /// bounds the work for one chain; Linux drivers use far fewer.
 const MAX_PIECES: usize = 128;
 
+/// How often drivers broke the rings of a device, over all its activations.
+#[derive(Default)]
+pub(crate) struct Breaks(AtomicU64);
+
+impl Breaks {
+    /// Counts one. Says which one it is if it is to be logged: the first, second,
+    /// fourth, eighth and so on, as a driver can do it as often as it likes.
+    fn note(&self) -> Option<u64> {
+        let count = self.0.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        count.is_power_of_two().then_some(count)
+    }
+}
+
 pub(crate) struct Active {
+    /// The device's, for logs.
+    id: String,
+    breaks: Arc<Breaks>,
     pub memory: GuestMemory,
     pub interrupt: Arc<dyn Interrupt>,
     queues: Vec<Option<Rings>>,
@@ -45,6 +62,8 @@ impl Active {
     /// Takes over the queues, and returns the kicks of those in use.
     pub(crate) fn new(
         activation: Activation,
+        id: &str,
+        breaks: &Arc<Breaks>,
     ) -> (Self, Vec<(u16, vmm_sys_util::eventfd::EventFd)>) {
         let mut kicks = Vec::new();
         let mut queues = Vec::new();
@@ -60,6 +79,8 @@ impl Active {
             }));
         }
         let active = Active {
+            id: id.to_owned(),
+            breaks: Arc::clone(breaks),
             memory: activation.memory,
             interrupt: activation.interrupt,
             queues,
@@ -137,9 +158,14 @@ impl Active {
         self.broken
     }
 
-    /// Logged once in an activation, because nothing is taken after it.
+    /// Once in an activation, because nothing is taken after it.
     fn break_up(&mut self, index: u16, reason: &str) {
-        log::warn!("a driver broke the rings of queue {index}: {reason}");
+        if let Some(count) = self.breaks.note() {
+            let id = &self.id;
+            log::warn!(
+                "device {id:?}: the driver broke the rings of queue {index}: {reason} (time {count})"
+            );
+        }
         self.needs_reset();
     }
 }
@@ -218,5 +244,17 @@ fn pieces(memory: &GuestMemory, chain: virtio_queue::DescriptorChain<&GuestMemor
     OutChain {
         readable: readable.into_boxed_slice(),
         writable: writable.into_boxed_slice(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn drivers_that_break_rings_do_not_flood_the_log() {
+        let breaks = Breaks::default();
+        let logged: Vec<_> = (0..100).filter_map(|_| breaks.note()).collect();
+        assert_eq!(logged, [1, 2, 4, 8, 16, 32, 64]);
     }
 }

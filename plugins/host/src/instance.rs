@@ -16,7 +16,7 @@ use device_model::net::NetNews;
 use plugin_abi as abi;
 use plugin_abi::{SizeError, Str, Versioned, read_sized};
 
-use crate::active::Active;
+use crate::active::{Active, Breaks};
 use crate::events::{Due, WaitSet};
 use crate::failure::{DeviceFailure, FailureKind};
 use crate::guest::{GuestAdditions, GuestFacts};
@@ -50,6 +50,8 @@ pub(crate) struct HostState {
     pub facts: GuestFacts,
     pub waits: WaitSet,
     pub active: Mutex<Option<Active>>,
+    /// Of all activations.
+    pub breaks: Arc<Breaks>,
     /// Of the first activation: pointers into it are valid until `destroy`.
     pub memory: OnceLock<GuestMemory>,
     pub additions: Mutex<GuestAdditions>,
@@ -148,6 +150,7 @@ impl Instance {
             facts: making.facts,
             waits,
             active: Mutex::default(),
+            breaks: Arc::default(),
             memory: OnceLock::new(),
             additions: Mutex::default(),
             additions_open: AtomicBool::new(true),

@@ -219,7 +219,8 @@ impl NetBackend for PluginNet {
                 unsafe { stop(device) };
                 0
             });
-            *lock(&self.instance.state().news) = NetNews::default();
+            // The link is as it is whether or not frames are carried.
+            lock(&self.instance.state().news).ready.clear();
         }
     }
 

@@ -115,7 +115,7 @@ impl VirtioDevice for PluginVirtio {
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let events = activation.events.clone();
         let state = Arc::clone(self.instance.state());
-        let (active, kicks) = Active::new(activation);
+        let (active, kicks) = Active::new(activation, &state.id, &state.breaks);
         // Its regions are mapped for as long as the device has pointers into them.
         let _ = state.memory.set(active.memory.clone());
         *lock(&state.active) = Some(active);

@@ -141,6 +141,18 @@ fn a_full_backend_says_so_and_drops_nothing() {
 }
 
 #[test]
+fn the_link_is_heard_of_after_a_stop_and_readiness_is_not() {
+    let (_library, plugin) = devices();
+    let (_device, mut backend) = backend(&plugin, json!({ "do": "unplug" }));
+    backend.stop();
+    backend.start(&SETUP).unwrap();
+    assert!(readable(&*backend));
+    let news = backend.process().unwrap();
+    assert_eq!(news.link, Some(false));
+    assert!(news.ready.is_empty());
+}
+
+#[test]
 fn answers_that_are_none_fail_the_backend() {
     let (_library, plugin) = devices();
     for word in [
