@@ -27,8 +27,15 @@ const MAX_CONNECTIONS: usize = guest_protocol::MAX_FORWARDED / 2;
 /// Stack of a connection's thread; its buffers are on the heap.
 const THREAD_STACK: usize = 128 * 1024;
 
-/// How long nothing is accepted when this process has run out of descriptors and
-/// none of its connections ends.
+/// How long a client is silent before it is asked whether it is still there, how
+/// often, and how many questions without an answer are the end of its connection:
+/// one that vanished gives its place back after a minute.
+const SILENCE: Duration = Duration::from_secs(30);
+const QUESTION_INTERVAL: Duration = Duration::from_secs(10);
+const QUESTIONS: u32 = 3;
+
+/// How long nothing is accepted when this process has run out of descriptors or
+/// threads and none of its connections ends.
 const SHORTAGE: Duration = Duration::from_millis(100);
 
 /// Why ports are not forwarded.
@@ -188,6 +195,10 @@ impl Acceptor {
                 return;
             }
         };
+        if let Err(errno) = watch_over(&client) {
+            // It went away again, or it is served without.
+            log::debug!("keep-alive at {}: {errno}", port.host);
+        }
         let place = self.connections.add(Arc::clone(&client));
         let thread = thread::Builder::new()
             .name("port".into())
@@ -196,9 +207,24 @@ impl Acceptor {
                 serve(&self.agent, &client, port.guest, &place);
             });
         if let Err(error) = thread {
-            log::warn!("a connection to {} is closed: {error}", port.host);
+            // Clients cause it as often as they like.
+            log::debug!("a connection to {} is closed: {error}", port.host);
+            self.connections.wait_for_an_end();
         }
     }
+}
+
+/// Has the kernel end the connection of a client that is silent because it is gone.
+fn watch_over(client: &TcpStream) -> nix::Result<()> {
+    let seconds = |time: Duration| time.as_secs() as u32;
+    setsockopt(client, sockopt::TcpKeepIdle, &seconds(SILENCE))?;
+    setsockopt(
+        client,
+        sockopt::TcpKeepInterval,
+        &seconds(QUESTION_INTERVAL),
+    )?;
+    setsockopt(client, sockopt::TcpKeepCount, &QUESTIONS)?;
+    setsockopt(client, sockopt::KeepAlive, &true)
 }
 
 /// Whether there may be enough of it again when a connection has ended.

@@ -6,6 +6,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use guest_protocol::{AGENT_PORT, Done, Failure, FrameReader, MAX_REQUEST, Open, decode};
 
+use nix::sys::socket::getsockopt;
+
 use super::*;
 
 const GUEST: u16 = 80;
@@ -161,6 +163,20 @@ fn clients_beyond_the_limit_wait_until_one_ends() {
     drop(clients.pop());
     assert_eq!(told.recv().unwrap(), GUEST);
     drop(waiting);
+}
+
+#[test]
+fn client_that_vanishes_is_found_out() {
+    let (forwarder, host, told) = forwarder(hold);
+    let _client = TcpStream::connect(host).unwrap();
+    told.recv().unwrap();
+    let state = forwarder.connections.state();
+    let client = &state.ends.values().next().unwrap().client;
+    assert!(getsockopt(client, sockopt::KeepAlive).unwrap());
+    let idle = getsockopt(client, sockopt::TcpKeepIdle).unwrap();
+    let interval = getsockopt(client, sockopt::TcpKeepInterval).unwrap();
+    let count = getsockopt(client, sockopt::TcpKeepCount).unwrap();
+    assert_eq!(idle + interval * count, 60);
 }
 
 #[test]
