@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use guest_protocol::{
     Exit, FrameKind, Open, ProcessMessage, ProcessRequest, WindowSize, decode, write_data,
@@ -110,6 +111,17 @@ impl Process {
             },
             FrameKind::Stdin | FrameKind::File => Err(ClientError::unexpected("kind of data")),
         }
+    }
+
+    /// As [`next_event`](Self::next_event), but `None` when there is none before
+    /// `deadline`.
+    ///
+    /// # Errors
+    /// As for [`next_event`](Self::next_event).
+    pub fn next_event_before(&mut self, deadline: Instant) -> Result<Option<Event>, ClientError> {
+        let comes = self.exit.is_some()
+            || (self.connection.waits_for_frame(deadline)).map_err(ClientError::Io)?;
+        comes.then(|| self.next_event()).transpose()
     }
 
     /// Closes stdin and collects everything until the exit.

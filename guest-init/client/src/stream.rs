@@ -7,6 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use guest_protocol::{Frame, FrameError, FrameKind, FrameReader, MAX_REPLY, Message, Open, decode};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{MsgFlags, sendmsg};
 
 use crate::error::ClientError;
@@ -186,6 +188,23 @@ impl Connection {
     /// The next frame; the end of the stream is [`ClientError::Lost`].
     pub(crate) fn receive(&mut self) -> Result<Frame<'_>, ClientError> {
         self.reader.read_frame()?.ok_or(ClientError::Lost)
+    }
+
+    /// Whether a frame begins before `deadline`; where one does, or the stream ends,
+    /// [`receive`](Self::receive) does not wait for long.
+    pub(crate) fn waits_for_frame(&self, deadline: Instant) -> io::Result<bool> {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Rounded up, so that it does not spin within the last millisecond.
+            let millis = left.as_nanos().div_ceil(1_000_000);
+            let limit = PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX);
+            let mut fds = [PollFd::new(self.stream().as_fd(), PollFlags::POLLIN)];
+            match poll(&mut fds, limit) {
+                Ok(ready) => return Ok(ready > 0),
+                Err(Errno::EINTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The next frame, which has to be a message.

@@ -46,10 +46,9 @@ pub use process::{
 };
 
 /// Version of everything in this crate. It changes whenever an encoding does:
-/// both sides come from one release, so there is no negotiation. 4: interfaces,
-/// resolvers and connections to ports, which an agent of version 3 would take
-/// for malformed requests.
-pub const VERSION: u32 = 4;
+/// both sides come from one release, so there is no negotiation. 5: a process's
+/// program may be another than its first argument.
+pub const VERSION: u32 = 5;
 
 /// vsock port on the host that the agent connects to when it is ready.
 pub const CONTROL_PORT: u32 = 1024;

@@ -64,8 +64,11 @@ pub enum Open {
 /// A process to start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
-    /// Program and arguments, at least one. A program without a slash is
-    /// looked for in the `PATH` of `env`.
+    /// The file to execute, as `execve` takes it: nothing is searched. `None` is
+    /// the first of `argv`, which without a slash is looked for in the `PATH` of
+    /// `env`.
+    pub program: Option<OsString>,
+    /// What the program finds as its arguments, at least one.
     pub argv: Vec<OsString>,
     /// The whole environment: names without `=` and values. Later entries
     /// win. The agent adds `PATH`, `HOME`, `HOSTNAME` and, with a terminal,
@@ -285,6 +288,9 @@ impl Exec {
         }
         for arg in &self.argv {
             check_text("argument", arg.as_bytes(), MAX_ARG)?;
+        }
+        if let Some(program) = &self.program {
+            check_text("program", program.as_bytes(), MAX_PATH)?;
         }
         check_len("number of environment variables", self.env.len(), MAX_ENV)?;
         for (name, value) in &self.env {

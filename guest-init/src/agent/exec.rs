@@ -51,12 +51,10 @@ fn start(agent: &Agent, exec: &Exec) -> Result<Child, ExecFailure> {
         .iter()
         .find_map(|var| var.strip_prefix(b"PATH="))
         .unwrap_or_default();
-    let program = exec
-        .argv
-        .first()
-        .map(OsString::as_os_str)
-        .unwrap_or_default();
-    let programs = strings(candidates(program, search))?;
+    let programs = strings(match &exec.program {
+        Some(program) => vec![program.as_bytes().to_vec()],
+        None => candidates(first(exec), search),
+    })?;
     let cwd = exec.cwd.as_deref().unwrap_or(OsStr::new("/"));
     let streams = Streams::open(exec, &user).map_err(|errno| {
         failed(
@@ -124,6 +122,10 @@ fn environment(exec: &Exec, user: &User, hostname: &str) -> Vec<Vec<u8>> {
     env.into_iter()
         .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
         .collect()
+}
+
+fn first(exec: &Exec) -> &OsStr {
+    exec.argv.first().map(OsString::as_os_str).unwrap_or_default()
 }
 
 /// Where a program may be: itself when it has a slash, else in each directory

@@ -99,9 +99,15 @@ pub enum MachineError {
 
 /// A running machine. Dropping it kills the guest and waits for its threads.
 pub struct Machine {
-    shared: Arc<Shared>,
+    handle: MachineHandle,
     events: EventHandle,
     event_loop: Option<JoinHandle<()>>,
+}
+
+/// Stops a machine and waits for its end, also when that is gone.
+#[derive(Clone)]
+pub struct MachineHandle {
+    shared: Arc<Shared>,
 }
 
 /// While it lives, a socket's end stops the machine: [`Machine::stop_on_hangup`].
@@ -113,6 +119,37 @@ struct Shared {
     timeline: Mutex<Timeline>,
     report: Mutex<Option<StopReport>>,
     ended: Condvar,
+}
+
+impl MachineHandle {
+    /// Asks the machine to stop for `reason` and returns at once. Nothing
+    /// happens when it is stopping already.
+    pub fn stop(&self, reason: StopReason) {
+        self.shared.stop.request(reason);
+    }
+
+    /// Waits until the machine has stopped and its devices are gone, or until
+    /// `limit` has passed.
+    pub fn wait(&self, limit: Option<Duration>) -> Option<StopReport> {
+        let report = self
+            .shared
+            .report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let running = |report: &mut Option<StopReport>| report.is_none();
+        let report = match limit {
+            None => self
+                .shared
+                .ended
+                .wait_while(report, running)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(limit) => {
+                let waited = self.shared.ended.wait_timeout_while(report, limit, running);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        report.clone()
+    }
 }
 
 impl Machine {
@@ -210,45 +247,21 @@ impl Machine {
             })
             .map_err(host("start the event loop's thread"))?;
         Ok(Machine {
-            shared,
+            handle: MachineHandle { shared },
             events,
             event_loop: Some(event_loop),
         })
     }
 
-    /// Asks the machine to stop for `reason` and returns at once. Nothing
-    /// happens when it is stopping already.
-    pub fn stop(&self, reason: StopReason) {
-        self.shared.stop.request(reason);
-    }
-
-    /// Waits until the machine has stopped and its devices are gone, or until
-    /// `limit` has passed.
-    pub fn wait(&self, limit: Option<Duration>) -> Option<StopReport> {
-        let report = self
-            .shared
-            .report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let running = |report: &mut Option<StopReport>| report.is_none();
-        let report = match limit {
-            None => self
-                .shared
-                .ended
-                .wait_while(report, running)
-                .unwrap_or_else(PoisonError::into_inner),
-            Some(limit) => {
-                let waited = self.shared.ended.wait_timeout_while(report, limit, running);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-        };
-        report.clone()
+    /// Stops it from other places, and waits for its end there.
+    pub fn handle(&self) -> &MachineHandle {
+        &self.handle
     }
 
     /// Stops the machine for `reason` when the other end of `socket` is gone and
     /// no better reason shows within two seconds, until the [`Watch`] is dropped.
     pub fn stop_on_hangup(&self, socket: OwnedFd, reason: StopReason) -> io::Result<Watch> {
-        let stop = Arc::clone(&self.shared.stop);
+        let stop = Arc::clone(&self.handle.shared.stop);
         let subscriber = HangupSubscriber::new(socket, reason, stop)?;
         self.events
             .add(Box::new(subscriber))
@@ -258,17 +271,17 @@ impl Machine {
 
     /// The last lines on the guest's console, at most 16 KiB.
     pub fn console_tail(&self) -> String {
-        self.shared.console.tail()
+        self.handle.shared.console.tail()
     }
 
     /// When the machine reached which stage, so far.
     pub fn timeline(&self) -> Timeline {
-        self.shared.timeline()
+        self.handle.shared.timeline()
     }
 
     /// Records a stage that only the owner can see.
     pub fn record(&self, stage: Stage, when: Instant) {
-        self.shared
+        self.handle.shared
             .timeline
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -278,7 +291,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        self.stop(StopReason::Killed);
+        self.handle.stop(StopReason::Killed);
         if let Some(event_loop) = self.event_loop.take() {
             // Its panic, if any, is in the report.
             let _ = event_loop.join();

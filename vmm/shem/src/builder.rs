@@ -277,6 +277,7 @@ impl VmBuilder {
         let Finished {
             specs,
             made,
+            cards,
             plugins,
         } = devices.finish()?;
         let boot = BootConfig {
@@ -337,10 +338,17 @@ impl VmBuilder {
             .and_then(|control| machine.stop_on_hangup(control, StopReason::AgentLost))
             .map_err(host("watch the agent"))?;
         plugins.agent_ready().map_err(DeviceError::from)?;
-        let in_use = plan.in_use;
-        Ok(Vm::new(
-            machine, agent, watch, config, plugins, threads, in_use,
-        ))
+        Ok(Vm {
+            plugins,
+            watch: Some(watch),
+            agent,
+            machine,
+            config,
+            threads,
+            cards,
+            disks: plan.disks,
+            _in_use: plan.in_use,
+        })
     }
 }
 
@@ -407,9 +415,9 @@ fn greet(
 /// Why no agent connected: the machine is stopping, or the time is up.
 fn failed(machine: &Machine, error: RecvTimeoutError, limit: Duration) -> BootError {
     if error == RecvTimeoutError::Timeout {
-        machine.stop(StopReason::Timeout);
+        machine.handle().stop(StopReason::Timeout);
     }
-    let report = machine.wait(Some(END)).unwrap_or_else(|| StopReport {
+    let report = machine.handle().wait(Some(END)).unwrap_or_else(|| StopReport {
         reason: StopReason::Internal("the machine does not end".into()),
         console_tail: machine.console_tail(),
         timeline: machine.timeline(),

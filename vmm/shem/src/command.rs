@@ -12,6 +12,7 @@ use gvmi::ContainerConfig;
 /// [`Command::env`] adds), user and working directory.
 #[derive(Clone, Debug)]
 pub struct Command {
+    program: Option<OsString>,
     argv: Vec<OsString>,
     env: Vec<(OsString, OsString)>,
     cwd: Option<OsString>,
@@ -33,6 +34,7 @@ impl Command {
             .map(|arg| arg.as_ref().to_owned())
             .collect();
         Command {
+            program: None,
             argv,
             env: Vec::new(),
             cwd: None,
@@ -40,6 +42,13 @@ impl Command {
             tty: None,
             stdin: false,
         }
+    }
+
+    /// Executes this file, as `execve` takes it and without a search, whatever the
+    /// first argument says.
+    pub fn program(mut self, path: impl AsRef<OsStr>) -> Self {
+        self.program = Some(path.as_ref().to_owned());
+        self
     }
 
     /// Sets an environment variable, over the image's.
@@ -87,6 +96,7 @@ impl Command {
             }
         }
         Exec {
+            program: self.program.clone(),
             argv: self.argv.clone(),
             env,
             cwd: self

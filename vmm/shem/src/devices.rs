@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use confine::{ConfineError, PluginNeeds, PluginPath};
 use device_model::NewDevice;
+use device_model::net::{CountedBackend, NetCounters};
 use machine::DeviceSpec;
 use plugin_host::{
     CreateError, DeviceFailure, Driver, GuestAdditions, GuestFacts, Plugin, PluginDevice,
@@ -328,7 +329,9 @@ impl Devices {
                         attachment: None,
                     });
                     let backend = device.net_backend().expect("it is one")?;
-                    spec.attachment = Some(Box::new(backend));
+                    let counters = Arc::new(NetCounters::default());
+                    finished.cards.push(Arc::clone(&counters));
+                    spec.attachment = Some(Box::new(CountedBackend { backend, counters }));
                     finished.specs.push(spec);
                 }
             }
@@ -370,6 +373,8 @@ fn backend_of(spec: &mut DeviceSpec, devices: &[PluginDevice]) -> Result<String,
 pub(crate) struct Finished {
     pub(crate) specs: Vec<DeviceSpec>,
     pub(crate) made: Vec<NewDevice>,
+    /// Where the cards' frontends count.
+    pub(crate) cards: Vec<Arc<NetCounters>>,
     pub(crate) plugins: PluginDevices,
 }
 

@@ -58,9 +58,12 @@ pub use guest_protocol::{
 };
 pub use gvmi::{ContainerConfig, Image};
 pub use machine::probe::{ProbeError, run as probe_kvm};
-pub use machine::{MAX_VCPUS, MIN_MEMORY, MachineError, Stage, StopReason, StopReport, Timeline};
+pub use machine::{
+    MAX_VCPUS, MIN_MEMORY, MachineError, MachineHandle as VmHandle, Stage, StopReason, StopReport,
+    Timeline,
+};
 pub use store::{KernelPack, Store, StoreError};
-pub use vm::{STOP_GRACE, Vm};
+pub use vm::{STOP_GRACE, Traffic, Vm};
 pub use volumes::{
     Cache, Disk, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes, OnError,
     Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError,

@@ -1,61 +1,59 @@
 //! A running VM.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use device_model::Threads;
+use device_model::net::NetCounters;
 use guest_client::{Agent, ClientError, ExecError, Process};
 use guest_protocol::{HostEntry, Interface, Resolver};
 use gvmi::ContainerConfig;
 use machine::{Machine, StopReason, StopReport, Timeline, Watch};
 
 use crate::devices::{DeviceError, PluginDevices};
-use crate::{Command, ForwardError, Forwarder, KernelPack, PortForward, VmBuilder};
+use crate::{Command, ForwardError, Forwarder, KernelPack, PortForward, VmBuilder, VmHandle};
 
 /// How long a guest may take to shut down in order before it is killed.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
 
+/// What `stat` counts a file's room in, in bytes.
+const BLOCK: u64 = 512;
+
 /// A VM whose agent answers. Dropping it kills the guest and waits for its threads.
 pub struct Vm {
     /// First, as they are told before the machine goes.
-    plugins: PluginDevices,
+    pub(crate) plugins: PluginDevices,
     /// Taken when the guest is asked to shut down, which ends the agent too.
-    watch: Option<Watch>,
-    agent: Agent,
-    machine: Machine,
-    config: ContainerConfig,
+    pub(crate) watch: Option<Watch>,
+    pub(crate) agent: Agent,
+    pub(crate) machine: Machine,
+    pub(crate) config: ContainerConfig,
     /// Starts threads that are as confined as the machine's.
-    threads: Threads,
+    pub(crate) threads: Threads,
+    /// Where the frontends of network cards count.
+    pub(crate) cards: Vec<Arc<NetCounters>>,
+    /// The disks' files, to look at.
+    pub(crate) disks: Vec<File>,
     /// Keeps named volumes from being removed.
-    _in_use: Vec<Arc<File>>,
+    pub(crate) _in_use: Vec<Arc<File>>,
+}
+
+/// Bytes that a VM's network cards carried, told from the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// To the guest.
+    pub received: u64,
+    /// From the guest.
+    pub sent: u64,
 }
 
 impl Vm {
     /// Begins a VM that runs `kernel`, with `guest_init` as its PID 1.
     pub fn builder(kernel: KernelPack, guest_init: PathBuf) -> VmBuilder {
         VmBuilder::new(kernel, guest_init)
-    }
-
-    pub(crate) fn new(
-        machine: Machine,
-        agent: Agent,
-        watch: Watch,
-        config: ContainerConfig,
-        plugins: PluginDevices,
-        threads: Threads,
-        in_use: Vec<Arc<File>>,
-    ) -> Self {
-        Vm {
-            plugins,
-            watch: Some(watch),
-            agent,
-            machine,
-            config,
-            threads,
-            _in_use: in_use,
-        }
     }
 
     /// Starts a command and returns when its program runs. Several can run at
@@ -124,7 +122,7 @@ impl Vm {
                 self.kill();
             }
         }
-        if let Some(report) = self.machine.wait(Some(grace)) {
+        if let Some(report) = self.machine.handle().wait(Some(grace)) {
             return report;
         }
         self.kill();
@@ -136,26 +134,48 @@ impl Vm {
         Ok(self.plugins.join_network(network)?)
     }
 
+    /// Stops the VM from other places, and waits for its end there.
+    pub fn handle(&self) -> VmHandle {
+        self.machine.handle().clone()
+    }
+
+    /// Room on the host that the disks take which are this VM's own, in bytes.
+    pub fn disk_usage(&self) -> u64 {
+        let blocks = |disk: &File| disk.metadata().map_or(0, |data| data.blocks());
+        self.disks.iter().map(blocks).sum::<u64>() * BLOCK
+    }
+
+    /// Bytes of the frames that went through the VM's network cards.
+    pub fn traffic(&self) -> Traffic {
+        let mut sum = Traffic::default();
+        for card in &self.cards {
+            sum.received += card.received_bytes.get();
+            sum.sent += card.sent_bytes.get();
+        }
+        sum
+    }
+
     /// Ends the guest at once, as if its power were cut.
     pub fn kill(&self) {
-        self.machine.stop(StopReason::Killed);
+        self.machine.handle().stop(StopReason::Killed);
     }
 
     /// Ends the guest at once because the owner's time limit passed.
     pub fn time_out(&self) {
-        self.machine.stop(StopReason::Timeout);
+        self.machine.handle().stop(StopReason::Timeout);
     }
 
     /// Waits until the VM has stopped, for whatever reason.
     pub fn wait(&self) -> StopReport {
         self.machine
+            .handle()
             .wait(None)
             .expect("without a limit the wait ends with a report")
     }
 
     /// As [`Vm::wait`], but `None` when `limit` passes first.
     pub fn wait_timeout(&self, limit: Duration) -> Option<StopReport> {
-        self.machine.wait(Some(limit))
+        self.machine.handle().wait(Some(limit))
     }
 
     /// When the VM reached which stage of its start.

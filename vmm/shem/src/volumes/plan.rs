@@ -108,6 +108,8 @@ pub(crate) struct Plan {
     pub(crate) upper: Option<Upper>,
     /// Kernel modules that the guest needs for them.
     pub(crate) modules: Vec<&'static str>,
+    /// The files of the disks, to look at.
+    pub(crate) disks: Vec<File>,
     /// Held until the VM has ended.
     pub(crate) in_use: Vec<Arc<File>>,
 }
@@ -245,6 +247,12 @@ impl Plan {
         self.modules.push("ext4");
         self.in_use.extend(disk.in_use.clone());
         let disk = disk.open()?;
+        let file = disk.file.try_clone().map_err(|source| VolumeError::Disk {
+            what: "duplicate the descriptor of",
+            path: disk.path.clone(),
+            source,
+        })?;
+        self.disks.push(file);
         self.devices.push(DeviceSpec {
             id: id.into(),
             driver: "virtio-blk".into(),
