@@ -125,7 +125,10 @@ fn environment(exec: &Exec, user: &User, hostname: &str) -> Vec<Vec<u8>> {
 }
 
 fn first(exec: &Exec) -> &OsStr {
-    exec.argv.first().map(OsString::as_os_str).unwrap_or_default()
+    exec.argv
+        .first()
+        .map(OsString::as_os_str)
+        .unwrap_or_default()
 }
 
 /// Where a program may be: itself when it has a slash, else in each directory

@@ -30,7 +30,9 @@ mod vm;
 
 pub use boot::BootError;
 pub use device_model::{DeviceSpec, ThreadKind, Threads};
-pub use machine::{BeforeGuest, MAX_VCPUS, Machine, MachineConfig, MachineError, MachineHandle, Watch};
+pub use machine::{
+    BeforeGuest, MAX_VCPUS, Machine, MachineConfig, MachineError, MachineHandle, Watch,
+};
 pub use memory::{MIN_MEMORY, MemoryError};
 pub use registry::{RegistryError, drivers};
 pub use stop::{StopReason, StopReport};

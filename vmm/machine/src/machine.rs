@@ -281,7 +281,8 @@ impl Machine {
 
     /// Records a stage that only the owner can see.
     pub fn record(&self, stage: Stage, when: Instant) {
-        self.handle.shared
+        self.handle
+            .shared
             .timeline
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -417,11 +417,14 @@ fn failed(machine: &Machine, error: RecvTimeoutError, limit: Duration) -> BootEr
     if error == RecvTimeoutError::Timeout {
         machine.handle().stop(StopReason::Timeout);
     }
-    let report = machine.handle().wait(Some(END)).unwrap_or_else(|| StopReport {
-        reason: StopReason::Internal("the machine does not end".into()),
-        console_tail: machine.console_tail(),
-        timeline: machine.timeline(),
-    });
+    let report = machine
+        .handle()
+        .wait(Some(END))
+        .unwrap_or_else(|| StopReport {
+            reason: StopReason::Internal("the machine does not end".into()),
+            console_tail: machine.console_tail(),
+            timeline: machine.timeline(),
+        });
     let report = Box::new(report);
     match report.reason {
         StopReason::Timeout => BootError::TimedOut { limit, report },

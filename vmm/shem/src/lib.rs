@@ -66,5 +66,5 @@ pub use store::{KernelPack, Store, StoreError};
 pub use vm::{STOP_GRACE, Traffic, Vm};
 pub use volumes::{
     Cache, Disk, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes, OnError,
-    Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError,
+    Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError, target,
 };

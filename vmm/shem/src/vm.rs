@@ -139,10 +139,11 @@ impl Vm {
         self.machine.handle().clone()
     }
 
-    /// Room on the host that the disks take which are this VM's own, in bytes.
-    pub fn disk_usage(&self) -> u64 {
-        let blocks = |disk: &File| disk.metadata().map_or(0, |data| data.blocks());
-        self.disks.iter().map(blocks).sum::<u64>() * BLOCK
+    /// Room on the host that the temporary disks take, in bytes.
+    pub fn temporary_disk_usage(&self) -> u64 {
+        let disks = self.disks.iter().filter_map(|disk| disk.metadata().ok());
+        let unnamed = disks.filter(|disk| disk.nlink() == 0);
+        unnamed.map(|disk| disk.blocks() * BLOCK).sum()
     }
 
     /// Bytes of the frames that went through the VM's network cards.

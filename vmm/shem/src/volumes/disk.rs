@@ -98,6 +98,14 @@ impl Disk {
         self
     }
 
+    /// Makes the disk where it is missing, as the first VM with it would.
+    ///
+    /// # Errors
+    /// Those that a VM with it would fail with.
+    pub fn prepare(&self) -> Result<(), VolumeError> {
+        self.open().map(drop)
+    }
+
     pub(super) fn is_kept(&self) -> bool {
         matches!(self.place, Place::File(_))
     }

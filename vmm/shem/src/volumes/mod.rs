@@ -16,7 +16,7 @@ pub use disk::{Disk, MIN_DISK};
 pub use guest_protocol::OnError;
 pub use named::{Found, NamedKind, NamedVolume, NamedVolumes, VolumeStoreError};
 pub(crate) use plan::Plan;
-pub use plan::VolumeError;
+pub use plan::{VolumeError, target};
 
 /// Something mounted at a path of the guest.
 ///

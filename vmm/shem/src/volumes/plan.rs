@@ -135,10 +135,7 @@ impl Plan {
         let mut plan = Plan::default();
         let mut targets = HashSet::new();
         for (index, volume) in volumes.into_iter().enumerate() {
-            let target = normal(&volume.target).map_err(|what| VolumeError::Target {
-                target: volume.target.clone(),
-                what,
-            })?;
+            let target = target(&volume.target)?;
             if !targets.insert(target.clone()) {
                 return Err(VolumeError::TargetTwice { target });
             }
@@ -305,6 +302,18 @@ fn descriptors(folders: usize) -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or_default();
     let all = usize::try_from(soft).unwrap_or(usize::MAX);
     all.saturating_sub(OTHER_DESCRIPTORS) / folders.max(1)
+}
+
+/// The path of a volume in the guest, without what does not count in it, as two
+/// slashes in a row.
+///
+/// # Errors
+/// [`VolumeError::Target`] when nothing can be mounted there.
+pub fn target(path: &str) -> Result<String, VolumeError> {
+    normal(path).map_err(|what| VolumeError::Target {
+        target: path.to_owned(),
+        what,
+    })
 }
 
 /// `path` without what means nothing in it.
