@@ -4,9 +4,9 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use guest_protocol::{HostEntry, Interface};
@@ -48,18 +48,16 @@ pub const HOSTS_FILE: &str = "etc/hosts";
 /// Gives the guest its name and the surroundings that go with it.
 pub fn apply(hostname: &str) {
     warn("set the host name", nix::unistd::sethostname(hostname));
-    let etc = Path::new("/etc");
-    if !etc.is_dir() {
-        warn("create /etc", fs::create_dir(etc));
-    }
+    let root = Path::new("/");
+    warn("create /etc", make_etc(root));
     warn(
         "write /etc/hostname",
-        write_hostname(&etc.join("hostname"), hostname),
+        write_hostname(&root.join("etc/hostname"), hostname),
     );
     let lines = format!("{HOSTS}127.0.1.1\t{hostname}\n");
     warn(
         "write /etc/hosts",
-        append_lines(&Path::new("/").join(HOSTS_FILE), &lines),
+        append_lines(&root.join(HOSTS_FILE), &lines),
     );
     // The kernel gives it 127.0.0.1 and ::1 by itself.
     let lo = Interface {
@@ -76,13 +74,24 @@ pub fn apply(hostname: &str) {
     }
 }
 
-/// Appends to a hosts file the entries that it does not have.
-pub fn add_hosts(path: &Path, entries: &[HostEntry]) -> io::Result<()> {
+/// Makes the folder of [`HOSTS_FILE`] and its like where an image has none, or a
+/// container removed it. A link stays what it is, wherever it leads.
+pub fn make_etc(root: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o755).create(root.join("etc")) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+/// Appends to the hosts file of the container at `root` the entries that it does
+/// not have.
+pub fn add_hosts(root: &Path, entries: &[HostEntry]) -> io::Result<()> {
+    make_etc(root)?;
     let lines: String = entries
         .iter()
         .map(|entry| format!("{}\t{}\n", entry.address, entry.name))
         .collect();
-    append_lines(path, &lines)
+    append_lines(&root.join(HOSTS_FILE), &lines)
 }
 
 fn write_hostname(path: &Path, hostname: &str) -> io::Result<()> {
@@ -136,22 +145,36 @@ fn warn<E: Display>(what: &str, result: Result<(), E>) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::PathBuf;
+
     use super::*;
+
+    /// A root with an `/etc`, and its hosts file.
+    fn root() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        make_etc(root.path()).unwrap();
+        let hosts = root.path().join(HOSTS_FILE);
+        (root, hosts)
+    }
+
+    fn node() -> HostEntry {
+        HostEntry {
+            address: "10.0.0.2".parse().unwrap(),
+            name: "node".into(),
+        }
+    }
 
     #[test]
     fn host_entries_follow_what_the_image_has() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hosts");
+        let (root, path) = root();
         fs::write(&path, "10.0.0.1 image").unwrap();
         let entry = |address: &str, name: &str| HostEntry {
             address: address.parse().unwrap(),
             name: name.into(),
         };
-        add_hosts(
-            &path,
-            &[entry("192.168.0.2", "node"), entry("fe80::1", "six")],
-        )
-        .unwrap();
+        let entries = [entry("192.168.0.2", "node"), entry("fe80::1", "six")];
+        add_hosts(root.path(), &entries).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         assert_eq!(text, "10.0.0.1 image\n192.168.0.2\tnode\nfe80::1\tsix\n");
     }
@@ -168,15 +191,10 @@ mod tests {
 
     #[test]
     fn the_same_entries_twice_are_one_line_each() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hosts");
-        let entry = HostEntry {
-            address: "10.0.0.2".parse().unwrap(),
-            name: "node".into(),
-        };
-        let entries = [entry.clone(), entry];
-        add_hosts(&path, &entries).unwrap();
-        add_hosts(&path, &entries).unwrap();
+        let (root, path) = root();
+        let entries = [node(), node()];
+        add_hosts(root.path(), &entries).unwrap();
+        add_hosts(root.path(), &entries).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "10.0.0.2\tnode\n");
     }
 
@@ -191,9 +209,29 @@ mod tests {
 
     #[test]
     fn fifo_in_place_of_the_hosts_file_is_an_error_and_no_wait() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("hosts");
+        let (root, path) = root();
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(add_hosts(&path, &[]).is_err());
+        assert!(add_hosts(root.path(), &[]).is_err());
+    }
+
+    #[test]
+    fn container_without_etc_is_given_one() {
+        let root = tempfile::tempdir().unwrap();
+        let etc = root.path().join("etc");
+        add_hosts(root.path(), &[node()]).unwrap();
+        let data = fs::metadata(&etc).unwrap();
+        assert_eq!(data.permissions().mode() & 0o7777, 0o755);
+        assert_eq!(data.uid(), nix::unistd::geteuid().as_raw());
+        let text = fs::read_to_string(etc.join("hosts")).unwrap();
+        assert_eq!(text, "10.0.0.2\tnode\n");
+    }
+
+    #[test]
+    fn nothing_is_made_where_a_link_in_place_of_etc_leads() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let there = outside.path().join("etc");
+        symlink(&there, root.path().join("etc")).unwrap();
+        assert!(add_hosts(root.path(), &[node()]).is_err());
+        assert!(!there.exists());
     }
 }

@@ -29,6 +29,8 @@ pub use unprivileged::Unprivileged;
 /// Longest time for one command or boot. Guests in an emulated machine are
 /// slow when the tests beside them are busy.
 pub const LIMIT: Duration = Duration::from_secs(180);
+/// The same in the long run, where a command may move a GiB.
+const LONG_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Runs each test once with each kernel pack, as `stock::name` and `tuned::name`.
 #[macro_export]

@@ -1,7 +1,7 @@
 //! A guest boots, runs a command, and its status becomes ours.
 
-use e2e_tests::{Shem, builder, demo_image, output, with_each_kernel};
-use shem::{Image, STOP_GRACE, Stage, StopReason};
+use e2e_tests::{Shem, build_image, builder, demo_image, output, vm_of, with_each_kernel};
+use shem::{Image, Resolver, STOP_GRACE, Stage, StopReason};
 
 with_each_kernel!(
     a_command_prints_and_its_status_is_ours,
@@ -145,4 +145,27 @@ fn two_images_are_stacked_with_the_first_on_top() {
         output(&vm, &["cat", "/etc/group"]).starts_with("root:"),
         "the lower layer shows through"
     );
+}
+
+#[test]
+fn an_image_of_one_program_is_given_the_folders_of_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    std::fs::create_dir_all(tree.join("bin")).unwrap();
+    std::fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
+    let vm = vm_of(&build_image(&tree, &[])).boot().unwrap();
+    let sh = |script: &str| output(&vm, &["/bin/busybox", "sh", "-c", script]);
+    let folders = sh("cd /; busybox stat -c '%a %u %n' proc/1 sys/class dev/pts tmp run etc");
+    assert_eq!(
+        folders,
+        "555 0 proc/1\n755 0 sys/class\n755 0 dev/pts\n1777 0 tmp\n755 0 run\n755 0 etc\n"
+    );
+    // Later too, should the container have removed it.
+    sh("busybox rm -r /etc");
+    vm.set_resolver(&Resolver {
+        nameservers: vec!["10.0.2.3".parse().unwrap()],
+        search: vec![],
+    })
+    .unwrap();
+    assert_eq!(sh("busybox cat /etc/resolv.conf"), "nameserver 10.0.2.3\n");
 }

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 
 use e2e_tests::{Outcome, Shem, kernel, with_each_kernel};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 use tempfile::TempDir;
 
 /// Ends what a command of a [`Named`] VM wrote; busybox prints its status there.
@@ -336,18 +337,19 @@ fn copy_streams_go_in_and_out() {
     vm.end();
 }
 
+/// A file as tar(1) packs it.
+fn archive_of(folder: &Path, name: &str) -> Vec<u8> {
+    let mut tar = std::process::Command::new("tar");
+    tar.args(["c", "-C"]).arg(folder).arg(name);
+    tar.output().unwrap().stdout
+}
+
 #[test]
 fn copy_that_is_killed_leaves_nothing_in_the_vm() {
     let mut vm = Named::start("box", "tuned", User::new(), &[]);
     let files = vm.user.files();
     fs::write(files.join("data"), vec![1; 4 << 20]).unwrap();
-    let archive = std::process::Command::new("tar")
-        .args(["c", "-C"])
-        .arg(&files)
-        .arg("data")
-        .output()
-        .unwrap()
-        .stdout;
+    let archive = archive_of(&files, "data");
     vm.sh("mkdir /in");
     let mut shem = vm.user.shem(&["cp", "-", "box:/in"]);
     shem.command().stdin(Stdio::piped());
@@ -452,4 +454,26 @@ fn copy_reaches_volumes_that_no_vm_has() {
         .assert_refused(125, &["no VM named data runs", "volume:data:PATH"]);
     user.cp(&["volume:none:/", "x"])
         .assert_refused(125, &["none"]);
+}
+
+#[test]
+fn copy_into_a_volume_that_a_signal_ends_leaves_nothing_there() {
+    let user = User::new();
+    fs::write(user.files().join("data"), vec![1; 4 << 20]).unwrap();
+    let archive = archive_of(&user.files(), "data");
+    let create = user.shem(&["volume", "create", "v"]).outcome();
+    assert_eq!(create.status, Some(0), "{create:?}");
+    let volume = user.folder.path().join("store/volumes/v/data");
+    let mut shem = user.shem(&["cp", "-", "volume:v:/"]);
+    shem.command().stdin(Stdio::piped());
+    let mut child = shem.spawn();
+    let mut stdin = child.stdin.take().unwrap();
+    // As above; the rest never comes.
+    stdin.write_all(&archive[..3 << 20]).unwrap();
+    assert_ne!(tree(&volume), []);
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    drop(stdin);
+    assert_eq!(tree(&volume), []);
+    user.copied(&["data", "volume:v:/"]);
 }

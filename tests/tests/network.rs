@@ -9,6 +9,7 @@ with_each_kernel!(
     interface_that_is_not_there_is_an_error_that_names_those_that_are,
     name_servers_replace_the_images,
     hosts_have_one_line_however_often_they_are_told,
+    sockets_have_buffers_for_long_ways,
 );
 
 fn boot(kernel: &str) -> Vm {
@@ -102,4 +103,17 @@ fn hosts_have_one_line_however_often_they_are_told(kernel: &str) {
     assert_eq!(output(&vm, &["grep", "-c", "node-1", "/etc/hosts"]), "1\n");
     let reached = output(&vm, &["ping", "-c", "1", "node-1"]);
     assert!(reached.contains("127.0.0.1"), "{reached}");
+}
+
+fn sockets_have_buffers_for_long_ways(kernel: &str) {
+    let vm = boot(kernel);
+    for (setting, bytes) in [
+        ("rmem_default", "1048576\n"),
+        ("wmem_default", "1048576\n"),
+        ("rmem_max", "2097152\n"),
+        ("wmem_max", "2097152\n"),
+    ] {
+        let file = format!("/proc/sys/net/core/{setting}");
+        assert_eq!(output(&vm, &["cat", &file]), bytes, "{setting}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use event_manager::{Error, MutEventSubscriber, RemoteEndpoint, SubscriberId};
 
+use crate::ActivateError;
+
 /// What the event loop drives: see `event_manager::MutEventSubscriber`.
 ///
 /// `process` runs on the event loop's thread, which serves every device: do a
@@ -23,10 +25,11 @@ impl EventHandle {
     ///
     /// Must not be called on the event loop's own thread, which would wait for
     /// itself. Fails when the loop has ended.
-    pub fn add(&self, subscriber: Subscriber) -> Result<Registration, Error> {
+    pub fn add(&self, subscriber: Subscriber) -> Result<Registration, ActivateError> {
         let id = self
             .0
-            .call_blocking(move |ops| Ok::<_, Error>(ops.add_subscriber(subscriber)))?;
+            .call_blocking(move |ops| Ok::<_, Error>(ops.add_subscriber(subscriber)))
+            .map_err(|source| ActivateError::new("join the event loop", source))?;
         Ok(Registration {
             endpoint: self.0.clone(),
             id,

@@ -97,11 +97,7 @@ impl VirtioDevice for Vsock {
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let subscriber =
             self.subscriber(activation.memory, activation.queues, activation.interrupt)?;
-        let registration = activation
-            .events
-            .add(subscriber)
-            .map_err(|source| ActivateError::new("join the event loop", source))?;
-        self.registration = Some(registration);
+        self.registration = Some(activation.events.add(subscriber)?);
         Ok(())
     }
 

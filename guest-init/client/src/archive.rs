@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
 
 use guest_protocol::{ArchiveRead, FileMessage, FileRequest, FrameKind, MAX_DATA, Open, decode};
 
@@ -68,6 +69,14 @@ pub struct ArchiveReader {
 }
 
 impl ArchiveReader {
+    /// A second handle on the stream: to shut it down ends a wait in another thread.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn try_clone_stream(&self) -> io::Result<UnixStream> {
+        self.connection.stream().try_clone_socket()
+    }
+
     fn receive(&mut self) -> Result<(), ClientError> {
         let Self {
             connection,
@@ -121,6 +130,15 @@ pub struct ArchiveWriter {
 }
 
 impl ArchiveWriter {
+    /// As [`ArchiveReader::try_clone_stream`]. When it is shut down for writing
+    /// only, the guest still tells when it has removed what it had unpacked.
+    ///
+    /// # Errors
+    /// When there are no descriptors left.
+    pub fn try_clone_stream(&self) -> io::Result<UnixStream> {
+        self.connection.stream().try_clone_socket()
+    }
+
     /// Says that the archive is complete and waits until all is in place.
     ///
     /// # Errors

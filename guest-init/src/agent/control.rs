@@ -67,7 +67,7 @@ fn fulfil(request: RequestBody, root: &Path) -> std::result::Result<(), Failure>
     match request {
         RequestBody::Hosts(entries) => {
             let hosts = root.join(identity::HOSTS_FILE);
-            identity::add_hosts(&hosts, &entries).map_err(|e| failure(&e, hosts.display()))
+            identity::add_hosts(root, &entries).map_err(|e| failure(&e, hosts.display()))
         }
         RequestBody::Interface(wanted) => interface::set_up(&wanted).map_err(|failed| Failure {
             errno: failed.errno as i32,

@@ -8,6 +8,7 @@ use guest_protocol::{FileWrite, Resolver};
 use nix::unistd::{getegid, geteuid};
 
 use super::files;
+use crate::identity;
 
 /// The file in the container.
 pub const FILE: &str = "/etc/resolv.conf";
@@ -22,6 +23,7 @@ pub fn write(root: &Path, resolver: &Resolver) -> io::Result<()> {
         uid: geteuid().as_raw(),
         gid: getegid().as_raw(),
     };
+    identity::make_etc(root)?;
     files::replace(root, &file, text(resolver).as_bytes())
 }
 
@@ -108,6 +110,25 @@ mod tests {
         write(root.path(), &resolver()).unwrap();
         let text = fs::read_to_string(root.path().join("real/resolv.conf")).unwrap();
         assert_eq!(text, TEXT);
+    }
+
+    #[test]
+    fn container_without_etc_is_given_one() {
+        let root = tempfile::tempdir().unwrap();
+        write(root.path(), &resolver()).unwrap();
+        let etc = root.path().join("etc");
+        let mode = fs::metadata(&etc).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o755);
+        assert_eq!(fs::read_to_string(etc.join("resolv.conf")).unwrap(), TEXT);
+    }
+
+    #[test]
+    fn nothing_is_made_where_a_link_in_place_of_etc_leads() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let there = outside.path().join("etc");
+        symlink(&there, root.path().join("etc")).unwrap();
+        write(root.path(), &resolver()).unwrap_err();
+        assert!(!there.exists());
     }
 
     #[test]

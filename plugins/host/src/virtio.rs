@@ -142,16 +142,11 @@ impl VirtioDevice for PluginVirtio {
             return Err(ActivateError::new("wait for the driver's kicks", error));
         }
         // Not while a lock of the device is held: the loop may be waiting for one.
-        match events.add(subscriber(&self.instance)) {
-            Ok(registration) => {
-                self.registration = Some(registration);
-                Ok(())
-            }
-            Err(error) => {
-                self.deactivate();
-                Err(ActivateError::new("join the event loop", error))
-            }
-        }
+        let registration = events
+            .add(subscriber(&self.instance))
+            .inspect_err(|_| self.deactivate())?;
+        self.registration = Some(registration);
+        Ok(())
     }
 
     fn deactivate(&mut self) {

@@ -80,7 +80,7 @@ fn feed(input: impl AsFd, stopped: &PipeReader, mut sink: impl Sink) {
 }
 
 /// Waits for input or its end: true, or for being told to end: false.
-fn wait(input: &impl AsFd, stopped: &PipeReader) -> bool {
+pub fn wait(input: &impl AsFd, stopped: &PipeReader) -> bool {
     loop {
         let mut fds = [
             PollFd::new(input.as_fd(), PollFlags::POLLIN),

@@ -7,10 +7,12 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{self, Sender};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use guest_protocol::{
-    Failure, FileMessage, FrameKind, FrameReader, MAX_REQUEST, Open, decode, write_data,
+    Failure, FileMessage, FrameKind, FrameReader, MAX_DATA, MAX_REQUEST, Open, decode, write_data,
     write_message,
 };
 use nix::sys::signal::{Signal, kill};
@@ -119,26 +121,8 @@ fn entry(path: &str, kind: Kind, link: &str) -> Entry {
 fn archive(entries: &[Entry]) -> Vec<u8> {
     let mut archive = Vec::new();
     for entry in entries {
-        let mut header = [0u8; 512];
-        header[..entry.path.len()].copy_from_slice(&entry.path);
-        header[100..108].copy_from_slice(format!("{:07o}\0", entry.mode).as_bytes());
-        header[157..157 + entry.link.len()].copy_from_slice(&entry.link);
-        let (kind, size) = match entry.kind {
-            Kind::File => (b'0', 1),
-            Kind::HardLink => (b'1', 0),
-            Kind::Symlink => (b'2', 0),
-            Kind::CharDevice => (b'3', 0),
-            Kind::BlockDevice => (b'4', 0),
-            Kind::Folder => (b'5', 0),
-            Kind::Fifo => (b'6', 0),
-        };
-        header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
-        header[148..156].fill(b' ');
-        header[156] = kind;
-        header[257..265].copy_from_slice(b"ustar\x0000");
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-        archive.extend_from_slice(&header);
+        let size = u64::from(entry.kind == Kind::File);
+        archive.extend_from_slice(&header(entry, size));
         if size > 0 {
             archive.extend_from_slice(b"x");
             archive.resize(archive.len().next_multiple_of(512), 0);
@@ -146,6 +130,30 @@ fn archive(entries: &[Entry]) -> Vec<u8> {
     }
     archive.extend_from_slice(&[0; 1024]);
     archive
+}
+
+/// The header of an entry with `size` bytes of content.
+fn header(entry: &Entry, size: u64) -> [u8; 512] {
+    let mut header = [0u8; 512];
+    header[..entry.path.len()].copy_from_slice(&entry.path);
+    header[100..108].copy_from_slice(format!("{:07o}\0", entry.mode).as_bytes());
+    header[157..157 + entry.link.len()].copy_from_slice(&entry.link);
+    let kind = match entry.kind {
+        Kind::File => b'0',
+        Kind::HardLink => b'1',
+        Kind::Symlink => b'2',
+        Kind::CharDevice => b'3',
+        Kind::BlockDevice => b'4',
+        Kind::Folder => b'5',
+        Kind::Fifo => b'6',
+    };
+    header[124..136].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    header[148..156].fill(b' ');
+    header[156] = kind;
+    header[257..265].copy_from_slice(b"ustar\x0000");
+    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    header
 }
 
 #[test]
@@ -236,27 +244,72 @@ fn guest_that_fails_is_quoted_in_one_harmless_line() {
     vm.refuses(&["box:/f", "."], "box:/f: the VM says: bad??[2Jdisk");
 }
 
-#[test]
-fn signal_in_the_middle_leaves_nothing() {
-    let (began, wait) = std::sync::mpsc::channel();
-    let (go_on, signalled) = std::sync::mpsc::channel::<()>();
+/// Copies out of a VM that says when it has answered as far as it will, sends it
+/// this signal then, and expects that it ends at once and leaves nothing.
+fn ends_by(signal: Signal, status: i32, answer: fn(&mut UnixStream, Sender<()>)) {
+    /// Far below the time for which an agent is waited for.
+    const AT_ONCE: Duration = Duration::from_secs(30);
+    let (answered, wait) = mpsc::channel();
     let vm = FakeVm::new(move |mut stream, open| {
         assert!(matches!(open, Open::ArchiveRead(_)));
-        let whole = archive(&[entry("f", Kind::File, "")]);
-        write_data(&mut stream, FrameKind::File, &whole[..512]).unwrap();
-        began.send(()).unwrap();
-        signalled.recv().unwrap();
-        // Until the command has noticed.
-        while write_data(&mut stream, FrameKind::File, &[b'x'; 4096]).is_ok() {}
+        answer(&mut stream, answered);
+        // Until the command is gone.
+        let _ = stream.read(&mut [0]);
     });
     let child = vm.start(&["box:/f", "."]);
     wait.recv().unwrap();
-    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
-    go_on.send(()).unwrap();
+    let start = Instant::now();
+    kill(Pid::from_raw(child.id() as i32), signal).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    assert_eq!(output.status.code(), Some(status), "{output:?}");
+    assert!(start.elapsed() < AT_ONCE);
     assert_eq!(names(&vm.out()), Vec::<String>::new());
     vm.agent.join().unwrap();
+}
+
+/// The header of a file that takes for ever to come.
+fn begin_file(stream: &mut UnixStream) {
+    const SIZE: u64 = 1 << 32;
+    let header = header(&entry("f", Kind::File, ""), SIZE);
+    write_data(stream, FrameKind::File, &header).unwrap();
+}
+
+fn send_part(stream: &mut UnixStream) -> bool {
+    write_data(stream, FrameKind::File, &[b'x'; MAX_DATA]).is_ok()
+}
+
+/// So much that the command has to have begun with the file.
+fn send_some(stream: &mut UnixStream) {
+    const MORE_THAN_SOCKETS_HOLD: usize = 16 << 20;
+    for _ in 0..MORE_THAN_SOCKETS_HOLD / MAX_DATA {
+        assert!(send_part(stream));
+    }
+}
+
+#[test]
+fn signal_in_the_middle_leaves_nothing() {
+    ends_by(Signal::SIGTERM, 143, |stream, answered| {
+        begin_file(stream);
+        send_some(stream);
+        answered.send(()).unwrap();
+        while send_part(stream) {}
+    });
+}
+
+#[test]
+fn signal_ends_the_copy_from_a_vm_that_fell_silent() {
+    ends_by(Signal::SIGINT, 130, |stream, answered| {
+        begin_file(stream);
+        send_some(stream);
+        answered.send(()).unwrap();
+    });
+}
+
+#[test]
+fn signal_ends_the_copy_from_a_vm_that_never_answers() {
+    ends_by(Signal::SIGTERM, 143, |_, answered| {
+        answered.send(()).unwrap();
+    });
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod operand;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -33,21 +34,19 @@ use operand::{Ending, GuestPath, Operand};
 const MOUNT: &str = "/volume";
 /// RAM of a helper VM: its kernel, its agent, and something to cache with.
 const HELPER_MEMORY: u64 = 192 << 20;
+/// What fails without descriptors.
+const SECOND_HANDLE: &str = "make a second handle on the stream";
 
 /// `shem cp`.
 pub fn run(args: &CopyArgs) -> Result<u8> {
     let source = Operand::parse(&args.source)?;
     let destination = Operand::parse(&args.destination)?;
-    let copy = Copy {
-        args,
-        // Nothing on this host has to be tidied up after the other copies.
-        interrupt: match (&source, &destination) {
-            (Operand::Volume(..), _) | (_, Operand::Volume(..) | Operand::Local(_)) => {
-                Interrupt::start()?
-            }
-            _ => Interrupt::default(),
-        },
-    };
+    let interrupt = Interrupt::new()?;
+    // After the other copies nothing has to be tidied up here.
+    if let Operand::Volume(..) | Operand::Local(_) = &destination {
+        interrupt.take_signals()?;
+    }
+    let copy = Copy { args, interrupt };
     let outcome = match (source, destination) {
         (Operand::Local(_) | Operand::Stream, Operand::Local(_) | Operand::Stream) => {
             bail!("neither side is in a VM: write NAME:PATH or volume:NAME:PATH for one of them")
@@ -210,9 +209,9 @@ impl Copy<'_> {
     }
 
     fn receive_stdout(&self, guest: &Guest) -> Result<()> {
-        let archive = self.read(guest, guest.path.name())?;
+        let mut archive = self.read(guest, guest.path.name())?;
         let mut stdout = io::stdout().lock();
-        let copied = io::copy(&mut self.interrupt.over(archive), &mut stdout);
+        let copied = io::copy(&mut archive, &mut stdout);
         copied
             .and_then(|_| stdout.flush())
             .map_err(|error| match error.downcast::<ClientError>() {
@@ -233,7 +232,9 @@ impl Copy<'_> {
             devices: false,
         };
         let archive = self.read(guest, &place.name)?;
-        let made = unpack(self.interrupt.over(archive), into.as_fd(), &rules)
+        let stream = archive.try_clone_stream().context(SECOND_HANDLE)?;
+        self.interrupt.watch(stream, Shutdown::Read);
+        let made = unpack(archive, into.as_fd(), &rules)
             .map_err(|error| guest.explain_archive(error, target))?;
         if made.left_out > 0 {
             eprintln!(
@@ -261,10 +262,8 @@ impl Copy<'_> {
     }
 
     fn send_stdin(&self, guest: &Guest) -> Result<()> {
-        let archive = self.write(guest, guest.path.path.clone())?;
-        let mut archive = self.interrupt.over(archive);
-        let copied = io::copy(&mut io::stdin().lock(), &mut archive);
-        let archive = archive.into_inner();
+        let mut archive = self.write(guest, guest.path.path.clone())?;
+        let copied = io::copy(&mut self.interrupt.over(io::stdin()), &mut archive);
         match copied {
             Ok(_) => archive.finish().map_err(|error| guest.explain(error)),
             Err(error) => {
@@ -283,8 +282,7 @@ impl Copy<'_> {
             true => Owners::Kept,
             false => Owners::Root,
         };
-        let archive = self.write(guest, folder)?;
-        let mut archive = self.interrupt.over(archive);
+        let mut archive = self.write(guest, folder)?;
         let packed = source
             .start()
             .map_err(|source| ArchiveError::File {
@@ -292,7 +290,6 @@ impl Copy<'_> {
                 source,
             })
             .and_then(|start| pack(start, &name, owners, &mut archive));
-        let archive = archive.into_inner();
         match packed {
             Ok(packed) => {
                 archive.finish().map_err(|error| guest.explain(error))?;
@@ -307,8 +304,14 @@ impl Copy<'_> {
     }
 
     fn write(&self, guest: &Guest, folder: OsString) -> Result<ArchiveWriter> {
+        // The guest may begin before its answer is here.
+        self.interrupt.hold();
         let writer = guest.port().write_archive(folder);
-        writer.map_err(|error| guest.explain(error))
+        let writer = writer.map_err(|error| guest.explain(error))?;
+        let stream = writer.try_clone_stream().context(SECOND_HANDLE)?;
+        // So that the guest still answers when it has tidied up.
+        self.interrupt.watch(stream, Shutdown::Write);
+        Ok(writer)
     }
 
     fn tell(&self, entries: u64, bytes: u64) {
