@@ -62,6 +62,6 @@ pub use machine::{MAX_VCPUS, MIN_MEMORY, MachineError, Stage, StopReason, StopRe
 pub use store::{KernelPack, Store, StoreError};
 pub use vm::{STOP_GRACE, Vm};
 pub use volumes::{
-    Cache, Disk, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes, OnError,
-    Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError,
+    Cache, Disk, DiskFormat, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes,
+    OnError, Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError,
 };
