@@ -1,8 +1,10 @@
 //! Disks and memory of a guest's own, and volumes that have a name.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::process::Command;
 
 use e2e_tests::{Shem, with_each_kernel};
 
@@ -41,6 +43,58 @@ fn a_disk_is_formatted_once_and_kept(kernel: &str) {
     );
     assert_eq!(read.stdout, "kept\n", "{read:?}");
     assert!(read.stderr.contains("Read-only"), "{read:?}");
+}
+
+#[test]
+fn image_grows_with_what_is_written_and_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let image = dir.path().join("d.qcow2");
+    let mount = disk(&image, ",format=qcow2,size=10g");
+    let length = || fs::metadata(&image).unwrap().len();
+    let write = "dd if=/dev/urandom of=/d/big bs=1M count=10 2>/dev/null; \
+                 mkdir /d/many; for i in $(seq 200); do echo $i > /d/many/$i; done; \
+                 rm /d/many/1*; df -k /d | tail -n 1 | awk '{print ($2 > 9500000)}'; \
+                 cd /d; cat big many/* | sha256sum";
+    let first = shem("tuned", &["--cpus", "2", "--mount", &mount], write);
+    assert_eq!(first.status, Some(0), "{first:?}");
+    assert!(first.stdout.starts_with("1\n"), "{first:?}");
+    assert!(length() < 100 << 20, "{}", length());
+
+    let mount = disk(&image, ",format=qcow2");
+    let read = "echo 1; cd /d; cat big many/* | sha256sum; rm /d/big; sync";
+    let second = shem("tuned", &["--mount", &mount], read);
+    assert_eq!(second.stdout, first.stdout, "{second:?}");
+    let before = length();
+    let write = "dd if=/dev/urandom of=/d/new bs=1M count=10 2>/dev/null";
+    assert_eq!(shem("tuned", &["--mount", &mount], write).status, Some(0));
+    assert!(length() < before + (4 << 20), "its room is used again");
+
+    let mut check = Command::new("qemu-img");
+    let checked = check.args(["check", "-f", "qcow2"]).arg(&image).output();
+    let checked = checked.unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    shem("tuned", &["--mount", &disk(&image, "")], "true")
+        .assert_refused(125, &["d.qcow2", "format qcow2 and not raw"]);
+}
+
+#[test]
+fn image_of_a_killed_vm_has_what_was_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let mount = disk(&dir.path().join("d.qcow2"), ",format=qcow2,size=1g");
+    let script = "echo kept > /d/f; sync; echo synced; \
+                  while :; do dd if=/dev/zero of=/d/big bs=1M count=50 2>/dev/null; done";
+    let mut child = Shem::run("tuned", &["--mount", &mount], &["sh", "-c", script]).spawn();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "synced");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let read = "cat /d/f; dd if=/dev/zero of=/d/more bs=1M count=50 2>/dev/null; sync; cat /d/f";
+    let outcome = shem("tuned", &["--mount", &mount], read);
+    assert_eq!(
+        (outcome.status, &*outcome.stdout),
+        (Some(0), "kept\nkept\n"),
+        "{outcome:?}"
+    );
 }
 
 #[test]

@@ -90,22 +90,7 @@ impl FileBackend {
     /// Opens `path`, for reading only when `read_only` says so. The disk is the
     /// first `size` bytes of the file, or the whole file.
     pub fn open(path: &Path, read_only: bool, size: Option<u64>) -> Result<Self, OpenError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(!read_only)
-            // A pipe is refused below; its open must not wait for a writer first.
-            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-            .open(path)
-            .map_err(|source| OpenError::Open {
-                path: path.into(),
-                access: if read_only {
-                    "reading"
-                } else {
-                    "reading and writing"
-                },
-                source,
-            })?;
-        Self::from_file(file, path, read_only, size)
+        Self::from_file(open_file(path, read_only)?, path, read_only, size)
     }
 
     /// As [`FileBackend::open`], of a file that its owner has opened already,
@@ -134,7 +119,7 @@ impl FileBackend {
                 size,
             });
         }
-        // Set for the open alone; with it, engines would be told to try again.
+        // Engines would be told to try again.
         set_flags(&file, |flags| flags - OFlag::O_NONBLOCK).map_err(examine)?;
         Ok(FileBackend {
             file,
@@ -288,6 +273,25 @@ impl BlockBackend for FileBackend {
     }
 }
 
+/// Opens what may be a disk. `O_NONBLOCK` is left set.
+pub(crate) fn open_file(path: &Path, read_only: bool) -> Result<File, OpenError> {
+    OpenOptions::new()
+        .read(true)
+        .write(!read_only)
+        // A pipe is refused later; its open must not wait for a writer first.
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|source| OpenError::Open {
+            path: path.into(),
+            access: if read_only {
+                "reading"
+            } else {
+                "reading and writing"
+            },
+            source,
+        })
+}
+
 /// A disk has no less than it was asked for: the file must have shrunk.
 fn in_full(slices: &[Slice<'_>], moved: Moved) -> io::Result<()> {
     moved.end?;
@@ -322,7 +326,7 @@ fn aligned(buffer: &mut [u8]) -> &mut [u8] {
 }
 
 /// Changes the status flags of an open file.
-fn set_flags(file: &File, change: impl Fn(OFlag) -> OFlag) -> io::Result<()> {
+pub(crate) fn set_flags(file: &File, change: impl Fn(OFlag) -> OFlag) -> io::Result<()> {
     let flags = OFlag::from_bits_retain(fcntl(file, FcntlArg::F_GETFL)?);
     fcntl(file, FcntlArg::F_SETFL(change(flags)))?;
     Ok(())

@@ -1,12 +1,12 @@
 //! A virtio block device: a disk for the guest, kept in a file or block device
 //! of the host. VIRTIO 1.2 section 5.2.
 //!
-//! Raw bytes only: no image format is recognised, and none is guessed at.
+//! Its bytes are raw, or qcow2 where the options say so; no format is guessed at.
 //! Driver `virtio-blk`; its options are described at [`Factory`].
 //!
 //! ```text
 //! factory ─▶ device ──activate──▶ queue (a thread each) ─▶ request (chain → request)
-//!                                    ├──────────────────▶ disk (rules) ─▶ backend ◀─ file
+//!                                    ├──────────────────▶ disk (rules) ─▶ backend ◀─ file, qcow2
 //!                                    └─▶ ring_server ─▶ flights (rules) ─▶ io_uring ◀───┘
 //! ```
 //!
@@ -21,6 +21,7 @@ mod disk;
 mod factory;
 mod file;
 mod flights;
+mod qcow2;
 mod queue;
 mod request;
 mod ring;
@@ -33,5 +34,6 @@ pub use device::BlockDevice;
 pub use disk::Disk;
 pub use factory::Factory;
 pub use file::{FileBackend, OpenError};
+pub use qcow2::{Qcow2Backend, Qcow2Error};
 pub use queue::QueueServer;
 pub use ring::RingError;

@@ -17,8 +17,9 @@ const NEEDED: &[&str] = &[
     "cpio",
     // Images.
     "squashfs-tools",
-    // Disks: the tests let e2fsck judge them.
+    // Disks: the tests let e2fsck judge them, and qemu-img.
     "e2fsprogs",
+    "qemu-utils",
     // Networks: the plugin starts passt; the tests set interfaces up and measure.
     "passt",
     "iproute2",

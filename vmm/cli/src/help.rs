@@ -43,6 +43,10 @@ owner=squash has all belong to one user. An empty volume gets what the image has
 at its place where the image declares a VOLUME, and one with a name anywhere;
 nocopy leaves it empty.
 
+Disks: one that is not there is made with size=, as a file that is as long as the
+disk is large, with holes. format=qcow2 makes an image that is as long as what has
+been written, for where lengths are counted. preallocate= takes room at once.
+
 Ports: -p is Docker's, with ranges (8000-8002:80-82) and an address of this host
 to listen at (127.0.0.1:8080:80; without one at all its IPv4 addresses). Servers in the VM see
 connections from its own 127.0.0.1, or ::1, so they need listen nowhere else. A

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use shem::{
-    Cache, Disk, Fill, Memory, NamedKind, NamedVolumes, OnError, Ownership, SharedFolder, Volume,
-    VolumeSource,
+    Cache, Disk, DiskFormat, Fill, Memory, NamedKind, NamedVolumes, OnError, Ownership,
+    SharedFolder, Volume, VolumeSource,
 };
 
 use crate::args::RunArgs;
@@ -30,6 +30,7 @@ enum Source {
     Named(String, Share),
     Disk {
         path: PathBuf,
+        format: DiskFormat,
         size: Option<u64>,
         preallocate: u64,
         errors: Option<OnError>,
@@ -122,7 +123,7 @@ impl Type {
             "cache" | "owner" => shared,
             "volume-nocopy" => self != Type::Tmpfs,
             "tmpfs-size" | "tmpfs-mode" => self == Type::Tmpfs,
-            "size" | "preallocate" | "errors" => self == Type::Disk,
+            "format" | "size" | "preallocate" | "errors" => self == Type::Disk,
             _ => false,
         }
     }
@@ -131,7 +132,9 @@ impl Type {
         match self {
             Type::Volume | Type::Bind => "source, target, readonly, cache, owner and volume-nocopy",
             Type::Tmpfs => "target, readonly, tmpfs-size and tmpfs-mode",
-            Type::Disk => "source, target, readonly, size, preallocate, errors and volume-nocopy",
+            Type::Disk => {
+                "source, target, readonly, format, size, preallocate, errors and volume-nocopy"
+            }
         }
     }
 }
@@ -198,6 +201,7 @@ pub fn mount(text: &str) -> Result<MountArg> {
             },
             Type::Disk => Source::Disk {
                 path: source()?.into(),
+                format: given("format").map(format).transpose()?.unwrap_or_default(),
                 size: sized("size")?,
                 preallocate: sized("preallocate")?.unwrap_or(0),
                 errors: given("errors").map(errors).transpose()?,
@@ -234,11 +238,15 @@ pub fn volumes(args: &RunArgs, named: &NamedVolumes) -> Result<Vec<Volume>> {
             }
             Source::Disk {
                 path,
+                format,
                 size,
                 preallocate,
                 errors,
                 no_copy,
-            } => disk(path, *size, *preallocate, *errors, *no_copy).into(),
+            } => {
+                let disk = Disk::file(path).format(*format).preallocate(*preallocate);
+                disk_with(disk, *size, *errors, *no_copy).into()
+            }
             Source::Memory { size, mode } => {
                 let memory = size.map_or(Memory::new(), |size| Memory::new().size(size));
                 mode.map_or(memory, |mode| memory.mode(mode)).into()
@@ -316,14 +324,7 @@ fn open_named(
     })
 }
 
-fn disk(
-    path: &PathBuf,
-    size: Option<u64>,
-    preallocate: u64,
-    errors: Option<OnError>,
-    no_copy: bool,
-) -> Disk {
-    let mut disk = Disk::file(path).preallocate(preallocate);
+fn disk_with(mut disk: Disk, size: Option<u64>, errors: Option<OnError>, no_copy: bool) -> Disk {
     if let Some(size) = size {
         disk = disk.size(size);
     }
@@ -350,6 +351,14 @@ fn owner(text: &str) -> Result<Ownership> {
         "mapped" => Ok(Ownership::Mapped),
         "squash" => Ok(Ownership::Squash),
         _ => bail!("unknown owner {text:?}: use as-is, mapped or squash"),
+    }
+}
+
+fn format(text: &str) -> Result<DiskFormat> {
+    match text {
+        "raw" => Ok(DiskFormat::Raw),
+        "qcow2" => Ok(DiskFormat::Qcow2),
+        _ => bail!("unknown format {text:?}: use raw or qcow2"),
     }
 }
 
@@ -433,12 +442,16 @@ mod tests {
             disk.source,
             Source::Disk {
                 path: "d.img".into(),
+                format: DiskFormat::Raw,
                 size: Some(1 << 30),
                 preallocate: 1 << 20,
                 errors: Some(OnError::Panic),
                 no_copy: false,
             }
         );
+        let image = mount("type=disk,src=d.img,dst=/d,format=qcow2").unwrap();
+        let format = DiskFormat::Qcow2;
+        assert!(matches!(image.source, Source::Disk { format: found, .. } if found == format));
     }
 
     #[test]
@@ -450,6 +463,7 @@ mod tests {
             ("type=bind,dst=/a", "source is missing"),
             ("type=disk,src=a,dst=/b,size=big", "size"),
             ("type=disk,src=a,dst=/b,errors=ignore", "remount-ro"),
+            ("type=disk,src=a,dst=/b,format=vmdk", "raw or qcow2"),
             ("type=tmpfs,dst=/b,tmpfs-mode=9", "octal"),
             ("type=bind,src=/a,dst=/b,ro=maybe", "true or false"),
             ("", "unknown key"),

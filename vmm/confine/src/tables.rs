@@ -280,6 +280,7 @@ const DISKS: &[Allow] = &[
     any(SYS_fdatasync), // flush
     any(SYS_fsync),     // flush, of a file that grew
     any(SYS_fallocate), // discard and write-zeroes
+    any(SYS_ftruncate), // images that grow
     any(SYS_lseek),     // size, holes
     any(SYS_io_uring_enter), // rings that exist, each bound to disk operations
 ];

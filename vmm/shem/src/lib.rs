@@ -65,6 +65,6 @@ pub use machine::{
 pub use store::{KernelPack, Store, StoreError};
 pub use vm::{STOP_GRACE, Traffic, Vm};
 pub use volumes::{
-    Cache, Disk, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes, OnError,
-    Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError, target,
+    Cache, Disk, DiskFormat, Fill, Found, MIN_DISK, Memory, NamedKind, NamedVolume, NamedVolumes,
+    OnError, Ownership, SharedFolder, Volume, VolumeError, VolumeSource, VolumeStoreError, target,
 };

@@ -92,6 +92,7 @@ fn unknown_option_is_answered_with_the_known_ones() {
     for word in [
         "cache",
         "path",
+        "format",
         "read_only",
         "serial",
         "size",
@@ -167,4 +168,37 @@ fn direct_is_refused_only_where_it_is_asked_for_and_impossible() {
     assert!(error.contains(path) && error.contains("direct"), "{error}");
     let error = refusal(json!({"path": path}));
     assert!(!error.contains("direct"), "{error}");
+}
+
+#[test]
+fn qcow2_image_has_the_size_that_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    crate::qcow2::tests::make_image(fs::File::create_new(&path).unwrap(), (1 << 30) + 700);
+    for read_only in [true, false] {
+        let options = json!({"path": path, "format": "qcow2", "read_only": read_only});
+        let device = create(options).unwrap();
+        assert_eq!(sectors(&*device), (1 << 21) + 1);
+        assert_eq!(is_read_only(&*device), read_only);
+    }
+    for (option, value) in [
+        ("size", json!(512)),
+        ("direct", json!(true)),
+        ("engine", json!("io_uring")),
+    ] {
+        let error = refusal(json!({"path": path, "format": "qcow2", option: value}));
+        assert!(error.contains(option), "{error}");
+    }
+}
+
+#[test]
+fn format_is_taken_as_it_is_given() {
+    let (_folder, path) = folder_with_disk(4096);
+    let error = refusal(json!({"path": path, "format": "qcow2"}));
+    assert!(error.contains("not a qcow2 image"), "{error}");
+    assert!(error.contains(&path), "{error}");
+    let error = refusal(json!({"path": path, "format": "vmdk"}));
+    for word in ["vmdk", "raw", "qcow2"] {
+        assert!(error.contains(word), "{error}");
+    }
 }

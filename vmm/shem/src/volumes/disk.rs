@@ -1,6 +1,7 @@
 //! Disks of a guest's own: files of the host that are made when they are
 //! missing, and held by one VM at a time.
 
+use std::fmt;
 use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,18 +13,42 @@ use guest_protocol::OnError;
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, FallocateFlags};
 use nix::unistd::LinkatFlags;
+use serde::Serialize;
 
-use super::{Fill, VolumeError};
+use super::{Fill, VolumeError, qcow2};
 
 /// The smallest disk that holds a file system, in bytes.
 pub const MIN_DISK: u64 = 1 << 20;
 /// Sizes are multiples of this.
 const ALIGNMENT: u64 = 4096;
 
+/// How the bytes of a disk lie in its file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// As they are. The file is as long as the disk is large, with holes where
+    /// nothing has been written.
+    #[default]
+    Raw,
+    /// A qcow2 image, which is as long as what has been written. Takes no other
+    /// file to be read, and is slower.
+    Qcow2,
+}
+
+impl fmt::Display for DiskFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        })
+    }
+}
+
 /// A disk, formatted as ext4 by the first guest that uses it.
 #[derive(Debug)]
 pub struct Disk {
     place: Place,
+    pub(super) format: DiskFormat,
     size: Option<u64>,
     preallocate: u64,
     pub(super) on_error: OnError,
@@ -48,7 +73,7 @@ pub(super) struct OpenDisk {
 }
 
 impl Disk {
-    /// The raw bytes of the file at `path`. Where there is none it is made, for
+    /// The file at `path`, raw unless [`format`](Self::format) says otherwise. Where there is none it is made, for
     /// which it needs a [`size`](Self::size); it takes only the room that is used.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Disk::at(Place::File(path.into()), None)
@@ -63,12 +88,19 @@ impl Disk {
     fn at(place: Place, size: Option<u64>) -> Self {
         Disk {
             place,
+            format: DiskFormat::default(),
             size,
             preallocate: 0,
             on_error: OnError::RemountReadOnly,
             fill: Fill::default(),
             in_use: None,
         }
+    }
+
+    /// How it lies in its file. One that is there already must have that format.
+    pub fn format(mut self, format: DiskFormat) -> Self {
+        self.format = format;
+        self
     }
 
     /// Bytes of a new disk, at least [`MIN_DISK`], rounded up to 4 KiB. One that
@@ -79,7 +111,8 @@ impl Disk {
     }
 
     /// How much of the room of a new disk is taken from the start, in bytes, so
-    /// that the guest finds it even when the host is full.
+    /// that the guest finds it even when the host is full. The file has at least
+    /// that length.
     pub fn preallocate(mut self, bytes: u64) -> Self {
         self.preallocate = bytes;
         self
@@ -145,8 +178,20 @@ impl Disk {
             }
             Err(TryLockError::Error(error)) => return Err(at("lock")(error)),
         }
-        let (has, asked) = (has.len(), self.size.map(rounded));
-        // The length of a block device is not told by its metadata.
+        let image = qcow2::size_of(&file).map_err(at("look at"))?;
+        let (format, has) = match image {
+            Some(size) => (DiskFormat::Qcow2, size),
+            // The length of a block device is not told by its metadata.
+            None => (DiskFormat::Raw, has.len()),
+        };
+        if format != self.format {
+            return Err(VolumeError::DiskFormat {
+                path: path.into(),
+                has: format,
+                asked: self.format,
+            });
+        }
+        let asked = self.size.map(rounded);
         match asked {
             Some(asked) if has != 0 && has != asked => Err(VolumeError::DiskSize {
                 path: path.into(),
@@ -218,7 +263,16 @@ impl Disk {
             .open(folder)
             .map_err(at("make"))?;
         let size = rounded(size);
-        file.set_len(size).map_err(at("give its size to"))?;
+        match self.format {
+            DiskFormat::Raw => file.set_len(size).map_err(at("give its size to"))?,
+            DiskFormat::Qcow2 if size > qcow2::MAX_SIZE => {
+                return Err(VolumeError::LargeDisk {
+                    path: named.into(),
+                    size,
+                });
+            }
+            DiskFormat::Qcow2 => qcow2::make(&file, size).map_err(at("make"))?,
+        }
         let preallocate = rounded(self.preallocate).min(size);
         if preallocate > 0 {
             let length = i64::try_from(preallocate).unwrap_or(i64::MAX);
@@ -267,6 +321,70 @@ mod tests {
         let made = fs::metadata(&path).unwrap();
         assert_eq!(made.len(), 4 << 20);
         assert!(made.blocks() * 512 >= 1 << 20);
+    }
+
+    #[test]
+    fn image_is_made_small_and_knows_its_size() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.qcow2");
+        let disk = || Disk::file(&path).format(DiskFormat::Qcow2);
+        drop(disk().size((10 << 30) + 1).open().unwrap());
+        let made = fs::metadata(&path).unwrap();
+        assert!(made.len() < 1 << 20, "{}", made.len());
+        assert_eq!(made.mode() & 0o777, 0o600);
+        let before = fs::read(&path).unwrap();
+        drop(disk().size((10 << 30) + 4096).open().unwrap());
+        assert_eq!(fs::read(&path).unwrap(), before, "it is not made again");
+        drop(disk().open().unwrap());
+        let other = disk().size(11 << 30).open().unwrap_err().to_string();
+        let (has, asked) = (
+            ((10u64 << 30) + 4096).to_string(),
+            (11u64 << 30).to_string(),
+        );
+        assert!(other.contains(&has) && other.contains(&asked), "{other}");
+        let first = disk().open().unwrap();
+        assert!(matches!(disk().open(), Err(VolumeError::DiskInUse { .. })));
+        drop(first);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn image_has_the_length_that_is_taken_in_advance() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.qcow2");
+        let disk = Disk::file(&path).format(DiskFormat::Qcow2).size(1 << 30);
+        drop(disk.preallocate(8 << 20).open().unwrap());
+        let made = fs::metadata(&path).unwrap();
+        assert_eq!(made.len(), 8 << 20);
+        assert!(made.blocks() * 512 >= 8 << 20);
+    }
+
+    #[test]
+    fn image_larger_than_its_format_holds_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data.qcow2");
+        let image = |size| Disk::file(&path).format(DiskFormat::Qcow2).size(size);
+        let error = image(u64::MAX).open().unwrap_err().to_string();
+        assert!(error.contains(&qcow2::MAX_SIZE.to_string()), "{error}");
+        assert!(!path.exists());
+        image(qcow2::MAX_SIZE).open().unwrap();
+    }
+
+    #[test]
+    fn disk_of_another_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (has, asked) in [
+            (DiskFormat::Raw, DiskFormat::Qcow2),
+            (DiskFormat::Qcow2, DiskFormat::Raw),
+        ] {
+            let path = dir.path().join(has.to_string());
+            let disk = |format| Disk::file(&path).format(format).size(MIN_DISK);
+            drop(disk(has).open().unwrap());
+            let error = disk(asked).open().unwrap_err().to_string();
+            let words = format!("format {has} and not {asked}");
+            assert!(error.contains(&words), "{error}");
+            assert!(error.contains(path.to_str().unwrap()), "{error}");
+        }
     }
 
     #[test]

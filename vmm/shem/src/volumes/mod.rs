@@ -6,13 +6,14 @@
 mod disk;
 mod named;
 mod plan;
+mod qcow2;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-pub use disk::{Disk, MIN_DISK};
+pub use disk::{Disk, DiskFormat, MIN_DISK};
 pub use guest_protocol::OnError;
 pub use named::{Found, NamedKind, NamedVolume, NamedVolumes, VolumeStoreError};
 pub(crate) use plan::Plan;

@@ -12,7 +12,7 @@ use machine::DeviceSpec;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::json;
 
-use super::{Disk, Fill, Memory, SharedFolder, Volume, VolumeSource};
+use super::{Disk, DiskFormat, Fill, Memory, SharedFolder, Volume, VolumeSource};
 
 /// Descriptors of the process that shared folders leave for everything else.
 const OTHER_DESCRIPTORS: usize = 256;
@@ -84,6 +84,30 @@ pub enum VolumeError {
         path: PathBuf,
         /// Bytes asked for.
         size: u64,
+    },
+    /// A new disk that its format cannot hold.
+    #[error(
+        "the disk {} of {size} bytes: one of the format qcow2 has at most {} bytes",
+        path.display(), super::qcow2::MAX_SIZE
+    )]
+    LargeDisk {
+        /// The file.
+        path: PathBuf,
+        /// Bytes asked for.
+        size: u64,
+    },
+    /// A disk with another format than asked for.
+    #[error(
+        "the disk {} has the format {has} and not {asked}: say so, or name another file",
+        path.display()
+    )]
+    DiskFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        has: DiskFormat,
+        /// The format asked for.
+        asked: DiskFormat,
     },
     /// A disk with another size than asked for.
     #[error(
@@ -243,18 +267,23 @@ impl Plan {
     fn attach(&mut self, id: &str, disk: &Disk, read_only: bool) -> Result<(), VolumeError> {
         self.modules.push("ext4");
         self.in_use.extend(disk.in_use.clone());
-        let disk = disk.open()?;
-        let file = disk.file.try_clone().map_err(|source| VolumeError::Disk {
+        let open = disk.open()?;
+        let file = open.file.try_clone().map_err(|source| VolumeError::Disk {
             what: "duplicate the descriptor of",
-            path: disk.path.clone(),
+            path: open.path.clone(),
             source,
         })?;
         self.disks.push(file);
         self.devices.push(DeviceSpec {
             id: id.into(),
             driver: "virtio-blk".into(),
-            options: json!({ "path": disk.path.to_string_lossy(), "read_only": read_only, "serial": id }),
-            attachment: Some(Box::new(disk.file)),
+            options: json!({
+                "path": open.path.to_string_lossy(),
+                "format": disk.format,
+                "read_only": read_only,
+                "serial": id,
+            }),
+            attachment: Some(Box::new(open.file)),
         });
         Ok(())
     }
