@@ -12,8 +12,11 @@ const S_IFDIR: u32 = 0o040_000;
 const S_IFCHR: u32 = 0o020_000;
 const S_IFREG: u32 = 0o100_000;
 
-/// Archives start at multiples of this.
+/// Archives start at multiples of this, and in them headers and contents.
 const ALIGN: usize = 4;
+
+/// Length of an entry's header, in bytes.
+const HEADER: usize = 110;
 
 /// Name of the entry that ends an archive.
 const TRAILER: &str = "TRAILER!!!";
@@ -25,24 +28,46 @@ const TRAILER: &str = "TRAILER!!!";
 /// # Panics
 /// When a file is 4 GiB or larger, which the format cannot express.
 pub fn base(guest_init: &[u8], modules: &[(&str, &[u8])]) -> Vec<u8> {
-    let size: usize = modules.iter().map(|(_, bytes)| bytes.len() + 512).sum();
-    let mut archive = Archive::with_capacity(guest_init.len() + size + 4096);
+    let sizes: Vec<_> = (modules.iter())
+        .map(|(name, bytes)| (*name, bytes.len()))
+        .collect();
+    let mut around = around(guest_init.len(), &sizes).into_iter();
+    let mut archive = around.next().unwrap_or_default();
+    let files = [guest_init]
+        .into_iter()
+        .chain(modules.iter().map(|(_, bytes)| *bytes));
+    for (file, after) in files.zip(around) {
+        archive.extend(file);
+        archive.extend(after);
+    }
+    archive
+}
+
+/// What stands around the files of [`base`], which have these sizes: before
+/// `guest_init`, between it and the first module, and so on, and after the last.
+/// Whoever has the files elsewhere need not bring them here to have an archive.
+///
+/// # Panics
+/// When a file is 4 GiB or larger, which the format cannot express.
+pub fn around(guest_init: usize, modules: &[(&str, usize)]) -> Vec<Vec<u8>> {
+    let mut archive = Archive::new();
     for dir in ["dev", "proc", "sys", "shem", "mnt"] {
-        archive.entry(dir, S_IFDIR | 0o755, (0, 0), &[]);
+        archive.entry(dir, S_IFDIR | 0o755, (0, 0));
     }
     // The kernel opens the console for PID 1 before anything is mounted, and
     // the Rust runtime falls back on null where there is no console.
-    archive.entry("dev/console", S_IFCHR | 0o600, (5, 1), &[]);
-    archive.entry("dev/null", S_IFCHR | 0o666, (1, 3), &[]);
-    archive.entry("init", S_IFREG | 0o755, (0, 0), guest_init);
+    archive.entry("dev/console", S_IFCHR | 0o600, (5, 1));
+    archive.entry("dev/null", S_IFCHR | 0o666, (1, 3));
+    let dir = MODULES_DIR.trim_start_matches('/');
     if !modules.is_empty() {
-        let dir = MODULES_DIR.trim_start_matches('/');
-        archive.entry(dir, S_IFDIR | 0o755, (0, 0), &[]);
-        for (name, bytes) in modules {
-            archive.entry(&format!("{dir}/{name}"), S_IFREG | 0o644, (0, 0), bytes);
-        }
+        archive.entry(dir, S_IFDIR | 0o755, (0, 0));
     }
-    archive.finish()
+    let mut parts = vec![archive.file("init", 0o755, guest_init)];
+    for (name, size) in modules {
+        parts.push(archive.file(&format!("{dir}/{name}"), 0o644, *size));
+    }
+    parts.push(archive.finish());
+    parts
 }
 
 /// The part of one guest: its boot configuration. Append it to [`base`].
@@ -50,62 +75,59 @@ pub fn base(guest_init: &[u8], modules: &[(&str, &[u8])]) -> Vec<u8> {
 /// # Errors
 /// When the configuration exceeds a limit.
 pub fn boot_part(config: &BootConfig) -> Result<Vec<u8>, MessageError> {
-    let mut archive = Archive::with_capacity(1024);
-    archive.entry(
-        BOOT_CONFIG_PATH.trim_start_matches('/'),
-        S_IFREG | 0o444,
-        (0, 0),
-        &config.encode()?,
-    );
-    Ok(archive.finish())
+    let content = config.encode()?;
+    let mut archive = Archive::new();
+    let path = BOOT_CONFIG_PATH.trim_start_matches('/');
+    let mut part = archive.file(path, 0o444, content.len());
+    part.extend(content);
+    part.extend(archive.finish());
+    Ok(part)
 }
 
 struct Archive {
+    /// What comes next, up to a file's content.
     bytes: Vec<u8>,
     next_inode: usize,
 }
 
 impl Archive {
-    fn with_capacity(capacity: usize) -> Self {
+    fn new() -> Self {
         Self {
-            bytes: Vec::with_capacity(capacity),
+            bytes: Vec::new(),
             next_inode: 1,
         }
     }
 
-    fn entry(&mut self, name: &str, mode: u32, (major, minor): (usize, usize), content: &[u8]) {
+    /// A folder or a device.
+    fn entry(&mut self, name: &str, mode: u32, device: (usize, usize)) {
         let inode = self.next_inode;
         self.next_inode += 1;
-        self.raw_entry(name, inode, mode as usize, (major, minor), content);
+        self.header(name, inode, mode as usize, device, 0);
     }
 
-    /// Thirteen fields of eight hexadecimal digits, the name with a NUL, the
-    /// content; name and content padded.
-    fn raw_entry(
+    /// A file. Returns all that comes before its content, which has `size` bytes.
+    fn file(&mut self, name: &str, permissions: u32, size: usize) -> Vec<u8> {
+        let inode = self.next_inode;
+        self.next_inode += 1;
+        let mode = (S_IFREG | permissions) as usize;
+        self.header(name, inode, mode, (0, 0), size);
+        std::mem::replace(&mut self.bytes, padding(size))
+    }
+
+    /// Thirteen fields of eight hexadecimal digits and the name with a NUL, padded.
+    fn header(
         &mut self,
         name: &str,
         inode: usize,
         mode: usize,
         (major, minor): (usize, usize),
-        content: &[u8],
+        size: usize,
     ) {
         let name_len = name.len() + 1;
         let links = 1;
         // inode, mode, uid, gid, links, mtime, size, device (2), special device (2), name, check
         let fields = [
-            inode,
-            mode,
-            0,
-            0,
-            links,
-            0,
-            content.len(),
-            0,
-            0,
-            major,
-            minor,
-            name_len,
-            0,
+            inode, mode, 0, 0, links, 0, size, 0, 0, major, minor, name_len, 0,
         ];
         self.bytes.extend(b"070701");
         for field in fields {
@@ -114,20 +136,18 @@ impl Archive {
         }
         self.bytes.extend(name.as_bytes());
         self.bytes.push(0);
-        self.pad();
-        self.bytes.extend(content);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(ALIGN), 0);
+        self.bytes.extend(padding(HEADER + name_len));
     }
 
     fn finish(mut self) -> Vec<u8> {
-        self.raw_entry(TRAILER, 0, 0, (0, 0), &[]);
+        self.header(TRAILER, 0, 0, (0, 0), 0);
         self.bytes
     }
+}
+
+/// What makes `len` bytes end at a multiple of [`ALIGN`].
+fn padding(len: usize) -> Vec<u8> {
+    vec![0; len.next_multiple_of(ALIGN) - len]
 }
 
 #[cfg(test)]
@@ -205,6 +225,29 @@ mod tests {
                 assert!(names[..at].iter().any(|earlier| earlier == dir), "{name}");
             }
         }
+    }
+
+    #[test]
+    fn what_stands_around_the_files_says_their_sizes() {
+        let parts = around(6, &[("a.ko", 3), ("b.ko", 4)]);
+        let contents: [&[u8]; 4] = [b"guests", b"one", b"four", b""];
+        let archive: Vec<u8> = (parts.iter().zip(contents))
+            .flat_map(|(part, content)| [part, content].concat())
+            .collect();
+        let files: Vec<_> = list(&archive)
+            .into_iter()
+            .filter(|entry| entry.mode & S_IFREG as usize != 0)
+            .map(|entry| (entry.name, entry.content))
+            .collect();
+        let file = |name: &str, content: &[u8]| (name.to_owned(), content.to_vec());
+        assert_eq!(
+            files,
+            [
+                file("init", b"guests"),
+                file("modules/a.ko", b"one"),
+                file("modules/b.ko", b"four")
+            ]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use confine::SeccompMode;
 use gvmi::Compression;
 
+use crate::deferred::Deferred;
 use crate::devices::{self, DeviceArg};
 use crate::mounts::{self, MountArg};
 use crate::net::{self, NetArg};
@@ -44,19 +45,19 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Make and show images
     #[command(subcommand)]
-    Image(ImageCommand),
+    Image(Deferred<ImageCommand>),
     /// Make, list and remove volumes that have a name
     #[command(subcommand)]
-    Volume(VolumeCommand),
+    Volume(Deferred<VolumeCommand>),
     /// List, show, make and check plugins
     #[command(subcommand)]
-    Plugin(PluginCommand),
+    Plugin(Deferred<PluginCommand>),
     /// Copy files between this host and a running VM or a volume
-    Cp(CopyArgs),
+    Cp(Deferred<CopyArgs>),
     /// List the VMs that run
-    Ps(PsArgs),
+    Ps(Deferred<PsArgs>),
     /// Say whether this machine can run images, and what to do if not
-    Doctor(DoctorArgs),
+    Doctor(Deferred<DoctorArgs>),
     /// Print the completions of a shell, for its start-up file
     Completions {
         /// Which shell

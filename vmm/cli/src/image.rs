@@ -139,11 +139,12 @@ mod tests {
 
     use super::*;
     use crate::args::{Cli, Command, ImageCommand};
+    use crate::deferred::Deferred;
 
     fn build_args(line: &[&str]) -> BuildArgs {
         let line = ["shem", "image", "build"].iter().chain(line);
         match Cli::try_parse_from(line).unwrap().command {
-            Command::Image(ImageCommand::Build(args)) => args,
+            Command::Image(Deferred(ImageCommand::Build(args))) => args,
             other => panic!("not build: {other:?}"),
         }
     }

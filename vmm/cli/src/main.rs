@@ -1,7 +1,7 @@
 //! The command `shem`: boots a `.gvmi` image and runs a command in it, makes
 //! and shows images, and says what a machine lacks.
 //!
-//! Parsing is pure ([`args`], [`values`], [`mounts`], [`net`], [`publish`],
+//! Parsing is pure ([`args`], [`deferred`], [`values`], [`mounts`], [`net`], [`publish`],
 //! [`environment`], [`argv`]); what has effects is in [`run`], [`image`], [`volume`],
 //! [`plugin`], [`copy`], [`running`] and [`doctor`].
 
@@ -10,6 +10,7 @@ mod argv;
 mod config;
 mod console;
 mod copy;
+mod deferred;
 mod devices;
 mod doctor;
 mod environment;
@@ -41,6 +42,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
 use crate::args::{Cli, Command, ImageCommand};
+use crate::deferred::Deferred;
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -51,13 +53,13 @@ fn main() -> ExitCode {
     logging::init(cli.verbosity());
     let outcome = match cli.command {
         Command::Run(args) => run::run(*args, start),
-        Command::Image(ImageCommand::Build(args)) => image::build(args),
-        Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
-        Command::Volume(command) => volume::run(command),
-        Command::Plugin(command) => plugin::run(command),
-        Command::Cp(args) => copy::run(&args),
-        Command::Ps(args) => running::ps(&args),
-        Command::Doctor(args) => doctor::run(&args),
+        Command::Image(Deferred(ImageCommand::Build(args))) => image::build(args),
+        Command::Image(Deferred(ImageCommand::Inspect(args))) => image::inspect(&args),
+        Command::Volume(Deferred(command)) => volume::run(command),
+        Command::Plugin(Deferred(command)) => plugin::run(command),
+        Command::Cp(Deferred(args)) => copy::run(&args),
+        Command::Ps(Deferred(args)) => running::ps(&args),
+        Command::Doctor(Deferred(args)) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
     };
     let status = outcome.unwrap_or_else(|error| report(&error));

@@ -73,7 +73,6 @@ fn compile(
         .iter()
         .filter(|refuse| refuse.when_logging || !logging)
         .filter(|refuse| !also.contains(&refuse.call));
-    let mut program = refusals(refused);
     let mut rules = rules(table.allowed)?;
     for call in also {
         if *call == libc::SYS_ioctl {
@@ -82,9 +81,25 @@ fn compile(
             rules.insert(*call, Vec::new());
         }
     }
-    let filter = SeccompFilter::new(rules, mismatch, SeccompAction::Allow, TargetArch::x86_64)?;
-    let allowed: BpfProgram = filter.try_into()?;
-    program.extend(allowed);
+    let (plain, tested): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        (rules.into_iter()).partition(|(_, tests)| tests.is_empty());
+    let filter = SeccompFilter::new(tested, mismatch, SeccompAction::Allow, TargetArch::x86_64)?;
+    let tested: BpfProgram = filter.try_into()?;
+
+    let mut program = answers(refused.map(|refuse| {
+        let errno = libc::SECCOMP_RET_ERRNO | refuse.errno as u32;
+        (refuse.call, errno)
+    }));
+    program.extend(tested);
+    // seccompiler takes five instructions for a call that is allowed whatever its
+    // arguments, where two do. The kernel runs a new filter for every call that
+    // there is, so a long one delays the start of its thread. Ours go before its
+    // last instruction, which is for calls that it has no rule for.
+    let otherwise = program.pop();
+    program.extend(answers(
+        (plain.into_keys()).map(|call| (call, libc::SECCOMP_RET_ALLOW)),
+    ));
+    program.extend(otherwise);
     Ok(program)
 }
 
@@ -130,9 +145,9 @@ fn no_typing() -> Result<SeccompRule, BackendError> {
     SeccompRule::new(TYPING.map(differs).into_iter().collect::<Result<_, _>>()?)
 }
 
-/// The first instructions of a program, for which seccompiler has no words:
-/// it knows two actions a filter, and errors are a third.
-fn refusals<'a>(refused: impl Iterator<Item = &'a Refuse>) -> BpfProgram {
+/// Instructions that answer these calls and no others, which seccompiler has no
+/// words for where the answer is an error: it knows two answers a filter.
+fn answers(calls: impl Iterator<Item = (i64, u32)>) -> BpfProgram {
     // Offset of the call's number in struct seccomp_data.
     const NUMBER: u32 = 0;
     let instruction = |code: u32, jt, jf, k| sock_filter {
@@ -147,19 +162,14 @@ fn refusals<'a>(refused: impl Iterator<Item = &'a Refuse>) -> BpfProgram {
         0,
         NUMBER,
     )];
-    for refuse in refused {
+    for (call, answer) in calls {
         program.push(instruction(
             libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
             0,
             1,
-            refuse.call as u32,
+            call as u32,
         ));
-        program.push(instruction(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | refuse.errno as u32,
-        ));
+        program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, answer));
     }
     program
 }

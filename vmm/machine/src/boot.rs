@@ -66,18 +66,40 @@ pub enum BootError {
     },
 }
 
+/// A part of an initramfs.
+pub enum InitramfsPart {
+    /// These bytes.
+    Bytes(Vec<u8>),
+    /// The next bytes of a file, which go into guest memory without a stop on the way.
+    File {
+        /// Where to read.
+        file: File,
+        /// How much.
+        len: usize,
+    },
+}
+
+impl InitramfsPart {
+    fn len(&self) -> usize {
+        match self {
+            InitramfsPart::Bytes(bytes) => bytes.len(),
+            InitramfsPart::File { len, .. } => *len,
+        }
+    }
+}
+
 /// What to start.
 pub struct BootSource<'a> {
     /// An uncompressed ELF `vmlinux`.
     pub kernel: &'a Path,
-    /// Parts of the initramfs, each a multiple of 4 bytes long, laid end to end.
-    pub initramfs: &'a [&'a [u8]],
+    /// What the initramfs consists of, laid end to end.
+    pub initramfs: Vec<InitramfsPart>,
     /// Without NUL.
     pub cmdline: &'a str,
 }
 
 /// Puts everything in place. Returns the kernel's 64-bit entry point.
-pub fn load(memory: &GuestMemory, bytes: u64, source: &BootSource<'_>) -> Result<u64, BootError> {
+pub fn load(memory: &GuestMemory, bytes: u64, source: BootSource<'_>) -> Result<u64, BootError> {
     let mut kernel = File::open(source.kernel).map_err(|error| BootError::Open {
         path: source.kernel.into(),
         source: error,
@@ -124,13 +146,22 @@ pub fn load(memory: &GuestMemory, bytes: u64, source: &BootSource<'_>) -> Result
     Ok(loaded.kernel_load.raw_value())
 }
 
-fn write_initramfs(memory: &GuestMemory, start: u64, parts: &[&[u8]]) -> Result<(), BootError> {
+fn write_initramfs(
+    memory: &GuestMemory,
+    start: u64,
+    parts: Vec<InitramfsPart>,
+) -> Result<(), BootError> {
     let mut at = GuestAddress(start);
     for part in parts {
-        memory
-            .write_slice(part, at)
-            .map_err(writing("the initramfs"))?;
-        at = at.unchecked_add(part.len() as u64);
+        let end = at.unchecked_add(part.len() as u64);
+        match part {
+            InitramfsPart::Bytes(bytes) => memory.write_slice(&bytes, at),
+            InitramfsPart::File { mut file, len } => {
+                memory.read_exact_volatile_from(at, &mut file, len)
+            }
+        }
+        .map_err(writing("the initramfs"))?;
+        at = end;
     }
     Ok(())
 }
@@ -233,12 +264,14 @@ fn writing(what: &'static str) -> impl Fn(GuestMemoryError) -> BootError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek, SeekFrom, Write};
+
     use super::*;
 
     fn source<'a>(kernel: &'a Path, cmdline: &'a str) -> BootSource<'a> {
         BootSource {
             kernel,
-            initramfs: &[],
+            initramfs: Vec::new(),
             cmdline,
         }
     }
@@ -267,7 +300,7 @@ mod tests {
         let error = load(
             &memory,
             64 << 20,
-            &source(Path::new("/proc/self/cmdline"), ""),
+            source(Path::new("/proc/self/cmdline"), ""),
         )
         .unwrap_err();
         assert!(matches!(error, BootError::NotElf { .. }), "{error}");
@@ -280,7 +313,7 @@ mod tests {
         let error = load(
             &memory,
             64 << 20,
-            &source(Path::new("/nonexistent/vmlinux"), ""),
+            source(Path::new("/nonexistent/vmlinux"), ""),
         )
         .unwrap_err();
         assert_eq!(error.to_string(), "open the kernel /nonexistent/vmlinux");
@@ -289,16 +322,44 @@ mod tests {
     #[test]
     fn an_initramfs_that_does_not_fit_asks_for_more_memory() {
         let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 64 << 20)]).unwrap();
-        let initramfs = vec![0; 24 << 20];
         let kernel = std::env::current_exe().unwrap();
         let source = BootSource {
             kernel: &kernel,
-            initramfs: &[&initramfs],
+            initramfs: vec![InitramfsPart::Bytes(vec![0; 24 << 20])],
             cmdline: "",
         };
         assert!(matches!(
-            load(&memory, 64 << 20, &source),
+            load(&memory, 64 << 20, source),
             Err(BootError::TooLittleMemory { .. })
+        ));
+    }
+
+    #[test]
+    fn parts_of_an_initramfs_are_laid_end_to_end() {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"a file, of which the end").unwrap();
+        file.seek(SeekFrom::Start(8)).unwrap();
+        let parts = vec![
+            InitramfsPart::Bytes(b"before ".to_vec()),
+            InitramfsPart::File { file, len: 8 },
+            InitramfsPart::Bytes(b" after".to_vec()),
+        ];
+        write_initramfs(&memory, 16, parts).unwrap();
+        let mut written = [0; 22];
+        memory.read_slice(&mut written, GuestAddress(16)).unwrap();
+        assert_eq!(&written[..21], b"before of which after");
+        assert_eq!(written[21], 0);
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_is_no_part_of_an_initramfs() {
+        let memory = GuestMemory::from_ranges(&[(GuestAddress(0), 4096)]).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let parts = vec![InitramfsPart::File { file, len: 1 }];
+        assert!(matches!(
+            write_initramfs(&memory, 0, parts),
+            Err(BootError::Write { .. })
         ));
     }
 

@@ -28,7 +28,7 @@ mod timeline;
 mod vcpu;
 mod vm;
 
-pub use boot::BootError;
+pub use boot::{BootError, InitramfsPart};
 pub use device_model::{DeviceSpec, ThreadKind, Threads};
 pub use machine::{
     BeforeGuest, MAX_VCPUS, Machine, MachineConfig, MachineError, MachineHandle, Watch,

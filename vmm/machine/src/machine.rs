@@ -15,7 +15,7 @@ use virtio_transport::MmioTransport;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::acpi::{self, VirtioMmio};
-use crate::boot::{self, BootError, BootSource};
+use crate::boot::{self, BootError, BootSource, InitramfsPart};
 use crate::bus::SharedDevice;
 use crate::console::Console;
 use crate::event_loop::{EventLoop, HangupSubscriber};
@@ -45,8 +45,8 @@ pub struct MachineConfig {
     pub memory: u64,
     /// An uncompressed ELF `vmlinux`.
     pub kernel: PathBuf,
-    /// Parts of the initramfs, each a multiple of 4 bytes long.
-    pub initramfs: Vec<Vec<u8>>,
+    /// What the initramfs consists of.
+    pub initramfs: Vec<InitramfsPart>,
     /// The kernel command line.
     pub cmdline: String,
     /// What is on the bus, besides the console and the power registers.
@@ -165,13 +165,12 @@ impl Machine {
         let kvm = vm::open()?;
         let memory = memory::create(config.memory)?;
         let vm = Vm::new(&kvm, memory)?;
-        let initramfs: Vec<&[u8]> = config.initramfs.iter().map(Vec::as_slice).collect();
         let source = BootSource {
             kernel: &config.kernel,
-            initramfs: &initramfs,
+            initramfs: config.initramfs,
             cmdline: &config.cmdline,
         };
-        let entry = boot::load(&vm.memory, config.memory, &source)?;
+        let entry = boot::load(&vm.memory, config.memory, source)?;
 
         let stop = Arc::new(StopRequest::new().map_err(host("make the stop event"))?);
         let mut event_loop =
