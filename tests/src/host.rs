@@ -1,6 +1,8 @@
-//! What a process holds of its host.
+//! What a process holds of its host, and a program of it.
 
 use std::fs;
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
 
 /// Counts of what must not grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,4 +49,36 @@ fn exits(stat: &str) -> bool {
     let fields = stat.rsplit_once(") ").map(|(_, fields)| fields);
     let flags = fields.and_then(|fields| fields.split(' ').nth(6)?.parse::<u64>().ok());
     flags.is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
+/// A sha256 that the host's own program makes.
+pub struct HostSum {
+    child: Child,
+    len: usize,
+}
+
+impl HostSum {
+    /// Of nothing yet.
+    pub fn start() -> Self {
+        let child = Command::new("sha256sum")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        HostSum { child, len: 0 }
+    }
+
+    /// Adds bytes.
+    pub fn add(&mut self, bytes: &[u8]) {
+        self.len += bytes.len();
+        self.child.stdin.as_mut().unwrap().write_all(bytes).unwrap();
+    }
+
+    /// Bytes seen, and their sum as a line.
+    pub fn finish(mut self) -> (usize, String) {
+        drop(self.child.stdin.take());
+        let output = self.child.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        (self.len, format!("{}\n", &text[..64]))
+    }
 }

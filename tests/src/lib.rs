@@ -4,6 +4,7 @@
 //! Tests wait for events and never sleep; a guest that hangs is ended by the
 //! limits that VMs and commands are started with.
 
+mod exe_unit;
 mod folder;
 mod host;
 mod image;
@@ -18,19 +19,18 @@ use std::time::Duration;
 
 use shem::{Command, Event, ExitStatus, Image, KernelPack, Process, Store, Vm, VmBuilder};
 
+pub use exe_unit::{Activity, Answer, Call, Heard, Message, Runtime, bytes, number, text};
 pub use folder::Folder;
-pub use host::Resources;
+pub use host::{HostSum, Resources};
 pub use image::{build_image, image_of_programs};
 pub use namespace::{in_own_network, ip};
-pub use peer::{ECHO, Peer, free_port};
+pub use peer::{ECHO, Peer, PeerSocket, free_port};
 pub use program::{Outcome, Shem};
 pub use unprivileged::Unprivileged;
 
 /// Longest time for one command or boot. Guests in an emulated machine are
 /// slow when the tests beside them are busy.
 pub const LIMIT: Duration = Duration::from_secs(180);
-/// The same in the long run, where a command may move a GiB.
-const LONG_LIMIT: Duration = Duration::from_secs(1800);
 
 /// Runs each test once with each kernel pack, as `stock::name` and `tuned::name`.
 #[macro_export]

@@ -30,6 +30,9 @@ pub struct Peer {
     thread: Option<JoinHandle<Seen>>,
 }
 
+/// Where a peer will be, for a VM that does not say yet where it is.
+pub struct PeerSocket(UdpSocket);
+
 /// What a peer saw.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
@@ -39,24 +42,45 @@ pub struct Seen {
     pub lost: usize,
 }
 
-impl Peer {
+impl PeerSocket {
+    /// At a free port of the loopback.
+    pub fn bind() -> Self {
+        PeerSocket(UdpSocket::bind("127.0.0.1:0").unwrap())
+    }
+
+    /// Where it takes frames, as the VM is told.
+    pub fn endpoint(&self) -> String {
+        format!("udp://{}", self.0.local_addr().unwrap())
+    }
+
     /// A peer that is `ip` of a network with 24 bits. It takes the VM to be at `vm`,
     /// loses one of `loses_one_of` frames both ways, and gives back what comes to
     /// port [`ECHO`].
-    pub fn start(ip: Ipv4Addr, mtu: usize, vm: SocketAddr, loses_one_of: Option<usize>) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = socket.local_addr().unwrap();
+    pub fn start(
+        self,
+        ip: Ipv4Addr,
+        mtu: usize,
+        vm: SocketAddr,
+        loses_one_of: Option<usize>,
+    ) -> Peer {
+        let address = self.0.local_addr().unwrap();
         let wire = Wire {
-            socket,
+            socket: self.0,
             vm,
             mtu,
             arrived: VecDeque::new(),
             loses_one_of,
             seen: Seen::default(),
         };
-        let thread = thread::spawn(move || live(wire, ip));
-        let thread = Some(thread);
+        let thread = Some(thread::spawn(move || live(wire, ip)));
         Peer { address, thread }
+    }
+}
+
+impl Peer {
+    /// One at a free port: see [`PeerSocket::start`].
+    pub fn start(ip: Ipv4Addr, mtu: usize, vm: SocketAddr, loses_one_of: Option<usize>) -> Self {
+        PeerSocket::bind().start(ip, mtu, vm, loses_one_of)
     }
 
     /// Where it takes frames, as the VM is told.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use crate::{LIMIT, LONG_LIMIT, demo_image, long, variable};
+use crate::{LIMIT, demo_image, variable};
 
 /// A call of `shem`.
 pub struct Shem(Command);
@@ -51,8 +51,7 @@ impl Shem {
 
     /// As [`Shem::run`], of another image.
     pub fn run_image(kernel: &str, options: &[&str], image: &Path, command: &[&str]) -> Self {
-        let limit = if long() { LONG_LIMIT } else { LIMIT };
-        let limit = format!("{}s", limit.as_secs());
+        let limit = format!("{}s", LIMIT.as_secs());
         let mut shem = Self::new(&["run", "--kernel", kernel, "--timeout", &limit]);
         shem.0.args(options).arg(image).arg("--").args(command);
         shem

@@ -1,9 +1,8 @@
 //! Commands in a running VM: environment, users, streams, signals, exits.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Stdio};
+use std::io::{BufRead, BufReader};
 
-use e2e_tests::{Shem, collect, long, output, run, vm};
+use e2e_tests::{HostSum, Shem, collect, long, output, run, vm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use shem::{Command, Event, ExecError, ExecFailureKind, ExitStatus, Tty, WindowSize};
@@ -290,36 +289,6 @@ fn the_program_passes_stdin_and_signals_on() {
     kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "interrupted");
     assert_eq!(child.wait().unwrap().code(), Some(9));
-}
-
-/// A sha256 that the host's own program makes.
-struct HostSum {
-    child: Child,
-    len: usize,
-}
-
-impl HostSum {
-    fn start() -> Self {
-        let child = std::process::Command::new("sha256sum")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        HostSum { child, len: 0 }
-    }
-
-    fn add(&mut self, bytes: &[u8]) {
-        self.len += bytes.len();
-        self.child.stdin.as_mut().unwrap().write_all(bytes).unwrap();
-    }
-
-    /// Bytes seen, and their sum as a line.
-    fn finish(mut self) -> (usize, String) {
-        drop(self.child.stdin.take());
-        let output = self.child.wait_with_output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        (self.len, format!("{}\n", &text[..64]))
-    }
 }
 
 /// Bytes of anonymous memory in this process.

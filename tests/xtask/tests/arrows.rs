@@ -138,6 +138,16 @@ fn the_plugin_abi_needs_nothing_and_its_host_no_more_than_devices_do() {
 }
 
 #[test]
+fn runtime_of_exe_unit_knows_vms_by_the_library_alone() {
+    assert!(ours("runtime_api").is_empty());
+    let known = ["confine", "runtime_api", "shem"];
+    assert_eq!(
+        ours("ya_runtime"),
+        known.into_iter().map(String::from).collect()
+    );
+}
+
+#[test]
 fn only_the_plugin_host_loads_libraries() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut folders: Vec<_> = ["vmm", "devices", "plugins", "guest-init"]

@@ -11,6 +11,7 @@ use shem::Image;
 use uuid::Uuid;
 
 use crate::args::Args;
+use crate::boot::check_devices;
 use crate::deployment::{Deployment, Package, disk};
 use crate::mounts::{self, MountKind};
 
@@ -42,6 +43,7 @@ pub struct Order {
 impl Order {
     /// What the command line asks for.
     pub fn new(args: &Args) -> Result<Self> {
+        check_devices(&args.pci_device)?;
         let workdir = args.workdir.clone().context("deploy needs --workdir")?;
         ensure!(!args.task_package.is_empty(), "deploy needs --task-package");
         let hostname = match args.hostname.as_str() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
-use shem::{Cache, Disk, Image, Memory, SharedFolder, Volume};
+use shem::{Cache, Disk, DiskFormat, Image, Memory, SharedFolder, Volume};
 
 use crate::mounts::{MountKind, Mounted};
 
@@ -202,6 +202,8 @@ pub(crate) fn disk(kind: &MountKind, path: PathBuf) -> Disk {
             errors,
             ..
         } => Disk::file(path)
+            // It grows with what is written: exe-unit counts lengths, not room.
+            .format(DiskFormat::Qcow2)
             .size((*size).max(shem::MIN_DISK))
             .preallocate(*preallocate)
             .on_error((*errors).into()),

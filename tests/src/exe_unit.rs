@@ -1,0 +1,624 @@
+//! What Golem's exe-unit is to a runtime: it calls its verbs, talks frames to it,
+//! and breaks where the rules of golem-runtime, section 2, are broken. Messages are
+//! read and written here by hand, from the contract, so that the runtime's own idea of
+//! them is tested too.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde_json::Value;
+
+use crate::{LIMIT, Outcome, variable};
+
+/// A verb of the runtime with the options that exe-unit gives it.
+pub struct Call {
+    command: Command,
+}
+
+/// A work folder, an image or several, and what an activity costs.
+#[derive(Clone)]
+pub struct Activity {
+    /// Where all of it is.
+    pub workdir: PathBuf,
+    /// Images, the top one first.
+    pub images: Vec<PathBuf>,
+    /// CPUs and GiB of memory and storage, as options.
+    pub caps: Vec<String>,
+}
+
+/// A runtime whose VM is up, as exe-unit has it.
+pub struct Runtime {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: ChildStdout,
+    buffer: Vec<u8>,
+    next_id: u64,
+    /// Requests that were not answered yet.
+    asked: HashSet<u64>,
+    /// Answers that came while something else was waited for.
+    answers: HashMap<u64, Answer>,
+    /// What was heard of each process.
+    processes: HashMap<u64, Heard>,
+    /// Usage counters, as they were told last.
+    pub counters: HashMap<String, f64>,
+}
+
+/// What was heard of a process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Its stdout.
+    pub stdout: Vec<u8>,
+    /// Its stderr.
+    pub stderr: Vec<u8>,
+    /// Its end, if it has ended.
+    pub code: Option<i32>,
+    /// Events with output.
+    pub pieces: usize,
+}
+
+impl Heard {
+    /// Its stdout as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// What the runtime answers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// Code and message.
+    Error(u64, String),
+    /// Version.
+    Hello(String),
+    /// Number of the process.
+    Run(u64),
+    /// The signal was sent.
+    Kill,
+    /// The VM is gone.
+    Shutdown,
+    /// Field of the endpoint's kind, and its address.
+    Network(u64, String),
+}
+
+/// A frame from the runtime.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Message {
+    /// To the request of that number.
+    Answer(u64, Answer),
+    /// Of a process: its number, whether it runs, its end's code, stdout, stderr.
+    Status(u64, bool, i32, Vec<u8>, Vec<u8>),
+    /// Name and value.
+    Counter(String, f64),
+}
+
+impl Activity {
+    /// In a new folder below `dir`.
+    pub fn new(dir: &Path, images: &[&Path]) -> Self {
+        let workdir = dir.join("activity");
+        std::fs::create_dir(&workdir).unwrap();
+        Activity {
+            workdir,
+            images: images.iter().map(|image| (*image).to_owned()).collect(),
+            caps: [
+                "--cpu-cores",
+                "1",
+                "--mem-gib",
+                "0.5",
+                "--storage-gib",
+                "0.5",
+            ]
+            .map(String::from)
+            .into(),
+        }
+    }
+
+    /// `deploy`, with more options.
+    pub fn deploy(&self, options: &[&str]) -> Call {
+        self.call(options, &["deploy", "--"])
+    }
+
+    /// Deploys, and gives what exe-unit was told.
+    #[track_caller]
+    pub fn deployed(&self, options: &[&str]) -> Value {
+        let outcome = self.deploy(options).outcome();
+        assert_eq!(outcome.status, Some(0), "{outcome:?}");
+        serde_json::from_str(&outcome.stdout).expect("it is one JSON object")
+    }
+
+    /// The volume's folder at `path` in the guest, by what deploy told.
+    pub fn volume(&self, told: &Value, path: &str) -> PathBuf {
+        let vols = told["vols"].as_array().expect("there is a list");
+        let vol = vols.iter().find(|vol| vol["path"] == path);
+        let name = vol.expect("it is told of")["name"].as_str().unwrap();
+        self.workdir.join(name)
+    }
+
+    /// `start`, with more options and words behind the verb.
+    pub fn start(&self, options: &[&str], words: &[&str]) -> Call {
+        let words: Vec<&str> = ["start"].iter().chain(words).copied().collect();
+        self.call(options, &words)
+    }
+
+    /// Starts, and says hello.
+    #[track_caller]
+    pub fn started(&self) -> Runtime {
+        let mut runtime = self.start(&[], &[]).spawn();
+        runtime.hello();
+        runtime
+    }
+
+    fn call(&self, options: &[&str], words: &[&str]) -> Call {
+        let mut call = Call::new(&["--workdir".as_ref(), self.workdir.as_os_str()]);
+        for image in &self.images {
+            call.command.arg("--task-package").arg(image);
+        }
+        call.command.args(&self.caps).args(options).args(words);
+        // As exe-unit does.
+        call.command.current_dir(&self.workdir);
+        call
+    }
+}
+
+impl Call {
+    /// `ya-runtime-shem ARGS…`.
+    pub fn new<S: AsRef<OsStr>>(args: &[S]) -> Self {
+        let mut command = Command::new(program());
+        command
+            .args(args)
+            .env("RUST_LOG", "warn")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        Call { command }
+    }
+
+    /// Changes the call further.
+    pub fn command(&mut self) -> &mut Command {
+        &mut self.command
+    }
+
+    /// Runs it to its end.
+    pub fn outcome(mut self) -> Outcome {
+        Outcome::of(self.command.output().expect("the runtime starts"))
+    }
+
+    /// Runs it to its end with `input` as its stdin.
+    pub fn outcome_with_input(mut self, input: &[u8]) -> Outcome {
+        let mut child = self.command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().expect("stdin is piped");
+        // It may end before it has read everything.
+        let _ = stdin.write_all(input);
+        drop(stdin);
+        Outcome::of(child.wait_with_output().unwrap())
+    }
+
+    /// Starts it, to talk to.
+    pub fn spawn(mut self) -> Runtime {
+        self.command.stdin(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = self.command.spawn().expect("the runtime starts");
+        Runtime {
+            stdin: child.stdin.take(),
+            stdout: child.stdout.take().expect("stdout is piped"),
+            child,
+            buffer: Vec::new(),
+            next_id: 2,
+            asked: HashSet::new(),
+            answers: HashMap::new(),
+            processes: HashMap::new(),
+            counters: HashMap::new(),
+        }
+    }
+}
+
+/// The program, beside `shem` unless said otherwise.
+fn program() -> PathBuf {
+    match std::env::var_os("SHEM_RUNTIME") {
+        Some(path) => path.into(),
+        None => variable("SHEM_BIN").with_file_name("ya-runtime-shem"),
+    }
+}
+
+impl Runtime {
+    /// Process id of the runtime on the host.
+    pub fn pid(&self) -> nix::unistd::Pid {
+        nix::unistd::Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Says hello as exe-unit does.
+    #[track_caller]
+    pub fn hello(&mut self) {
+        let id = self.ask(2, &text(1, "0.1.0"));
+        let answer = self.answer(id);
+        assert!(matches!(answer, Answer::Hello(_)), "{answer:?}");
+    }
+
+    /// Runs a program as exe-unit does: its name is the first argument. Its number.
+    #[track_caller]
+    pub fn run(&mut self, program: &str, args: &[&str]) -> u64 {
+        let id = self.ask_run(program, args);
+        match self.answer(id) {
+            Answer::Run(pid) => pid,
+            other => panic!("{program}: {other:?}"),
+        }
+    }
+
+    /// Asks for it, and does not wait.
+    pub fn ask_run(&mut self, program: &str, args: &[&str]) -> u64 {
+        let name = program.rsplit('/').next().unwrap_or_default();
+        let mut body = text(1, program);
+        for arg in [name].iter().chain(args) {
+            body.extend(text(2, arg));
+        }
+        self.ask(10, &body)
+    }
+
+    /// A script of the guest's shell, run to its end.
+    #[track_caller]
+    pub fn shell(&mut self, script: &str) -> Heard {
+        let pid = self.run("/bin/sh", &["-c", script]);
+        self.ended(pid)
+    }
+
+    /// What a script wrote, which has to end well.
+    #[track_caller]
+    pub fn output(&mut self, script: &str) -> String {
+        let heard = self.shell(script);
+        assert_eq!(heard.code, Some(0), "{script}: {heard:?}");
+        heard.text()
+    }
+
+    /// The words of the error that a program does not start with.
+    #[track_caller]
+    pub fn run_error(&mut self, program: &str) -> String {
+        let id = self.ask_run(program, &[]);
+        self.error(id)
+    }
+
+    /// Sends a signal.
+    #[track_caller]
+    pub fn kill(&mut self, pid: u64, signal: u64) -> Answer {
+        let body = [number(1, pid), number(2, signal)].concat();
+        let id = self.ask(11, &body);
+        self.answer(id)
+    }
+
+    /// Joins a network: 0 is the VPN, 1 the Internet.
+    #[track_caller]
+    pub fn join(&mut self, kind: u64, networks: &[[&str; 4]], hosts: &[(&str, &str)]) -> Answer {
+        let mut body = Vec::new();
+        for network in networks {
+            let fields: Vec<u8> = (1..)
+                .zip(network)
+                .flat_map(|(field, word)| text(field, word))
+                .collect();
+            body.extend(bytes(1, &fields));
+        }
+        for (name, address) in hosts {
+            body.extend(bytes(2, &[text(1, name), text(2, address)].concat()));
+        }
+        if kind != 0 {
+            body.extend(number(3, kind));
+        }
+        let id = self.ask(30, &body);
+        self.answer(id)
+    }
+
+    /// Ends the VM as exe-unit does, and then the runtime, which has to end well.
+    #[track_caller]
+    pub fn shut_down(mut self) {
+        let id = self.ask(12, &[]);
+        assert_eq!(self.answer(id), Answer::Shutdown);
+        assert_eq!(self.close().code(), Some(0));
+    }
+
+    /// Sends a command, field `field` of a request, and gives the request's number.
+    pub fn ask(&mut self, field: u64, body: &[u8]) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.asked.insert(id);
+        self.send(&[number(1, id), bytes(field, body)].concat());
+        id
+    }
+
+    /// Sends a message, whatever it is.
+    pub fn send(&mut self, message: &[u8]) {
+        let mut frame = varint(message.len() as u64);
+        frame.extend(message);
+        self.send_raw(&frame);
+    }
+
+    /// Sends bytes.
+    pub fn send_raw(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("it is open");
+        stdin.write_all(bytes).expect("the runtime reads");
+    }
+
+    /// Another way to its stdin, for a thread.
+    pub fn stdin(&self) -> ChildStdin {
+        let stdin = self.stdin.as_ref().expect("it is open");
+        stdin.as_fd().try_clone_to_owned().unwrap().into()
+    }
+
+    /// Waits for the answer to a request.
+    #[track_caller]
+    pub fn answer(&mut self, id: u64) -> Answer {
+        loop {
+            if let Some(answer) = self.answers.remove(&id) {
+                return answer;
+            }
+            self.hear();
+        }
+    }
+
+    /// Waits for an answer that is an error, and gives its message.
+    #[track_caller]
+    pub fn error(&mut self, id: u64) -> String {
+        match self.answer(id) {
+            Answer::Error(0, message) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Waits for the end of a process.
+    #[track_caller]
+    pub fn ended(&mut self, pid: u64) -> Heard {
+        while self.heard(pid).code.is_none() {
+            self.hear();
+        }
+        self.heard(pid).clone()
+    }
+
+    /// What was heard of a process so far.
+    pub fn heard(&self, pid: u64) -> &Heard {
+        &self.processes[&pid]
+    }
+
+    /// Waits for one more frame, and takes it.
+    #[track_caller]
+    pub fn hear(&mut self) {
+        let message = self.next().expect("the runtime lives");
+        match message {
+            Message::Answer(id, answer) => {
+                self.answers.insert(id, answer);
+            }
+            Message::Status(pid, running, code, stdout, stderr) => {
+                let heard = self.processes.entry(pid).or_default();
+                heard.pieces += usize::from(!(stdout.is_empty() && stderr.is_empty()));
+                heard.stdout.extend(stdout);
+                heard.stderr.extend(stderr);
+                heard.code = (!running).then_some(code);
+            }
+            Message::Counter(name, value) => {
+                self.counters.insert(name, value);
+            }
+        }
+    }
+
+    /// The next frame, whose rules are looked at; `None` at the end of all.
+    #[track_caller]
+    pub fn next(&mut self) -> Option<Message> {
+        let frame = self.frame()?;
+        let message = decode(&frame);
+        match &message {
+            Message::Answer(id, answer) => {
+                assert!(
+                    *id == 0 || self.asked.remove(id),
+                    "{answer:?} answers nothing"
+                );
+                if let Answer::Run(pid) = answer {
+                    assert!(
+                        self.processes.contains_key(pid),
+                        "no event of {pid} came before"
+                    );
+                }
+            }
+            Message::Status(pid, running, _, stdout, stderr) => {
+                let known = self.processes.get(pid);
+                let empty = stdout.is_empty() && stderr.is_empty();
+                match known {
+                    None if *pid == 0 => {}
+                    None => assert!(*running && empty, "the first of {pid} is {message:?}"),
+                    Some(heard) => assert_eq!(heard.code, None, "{pid} has ended"),
+                }
+                assert!(*running || empty, "the last of {pid} is {message:?}");
+                // What is only looked at is remembered too.
+                self.processes.entry(*pid).or_default();
+            }
+            Message::Counter(..) => {}
+        }
+        Some(message)
+    }
+
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        loop {
+            if let Some((len, rest)) = read_varint(&self.buffer) {
+                let (start, len) = (self.buffer.len() - rest.len(), len as usize);
+                if rest.len() >= len {
+                    let frame = self.buffer[start..start + len].to_vec();
+                    self.buffer.drain(..start + len);
+                    return Some(frame);
+                }
+            }
+            let limit = PollTimeout::try_from(LIMIT).unwrap();
+            let ready = poll(
+                &mut [PollFd::new(self.stdout.as_fd(), PollFlags::POLLIN)],
+                limit,
+            );
+            assert_ne!(ready, Ok(0), "the runtime says nothing");
+            let mut piece = vec![0; 1 << 16];
+            let len = self.stdout.read(&mut piece).unwrap();
+            if len == 0 {
+                assert!(self.buffer.is_empty(), "it ends in the middle of a frame");
+                return None;
+            }
+            self.buffer.extend(&piece[..len]);
+        }
+    }
+
+    /// Closes its stdin, reads the rest, and gives its end.
+    pub fn close(mut self) -> ExitStatus {
+        drop(self.stdin.take());
+        self.wait()
+    }
+
+    /// Reads the rest, and gives its end.
+    pub fn wait(mut self) -> ExitStatus {
+        while self.next().is_some() {}
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        // It has ended as a rule.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn varint(mut value: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while value >= 0x80 {
+        bytes.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    bytes.push(value as u8);
+    bytes
+}
+
+fn read_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let end = bytes.iter().position(|byte| byte & 0x80 == 0)?;
+    let value = bytes[..=end]
+        .iter()
+        .rev()
+        .fold(0, |value, byte| value << 7 | u64::from(byte & 0x7f));
+    Some((value, &bytes[end + 1..]))
+}
+
+/// A field with a number.
+pub fn number(field: u64, value: u64) -> Vec<u8> {
+    [varint(field << 3), varint(value)].concat()
+}
+
+/// A field with bytes, or a message.
+pub fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
+    [
+        varint(field << 3 | 2),
+        varint(value.len() as u64),
+        value.to_vec(),
+    ]
+    .concat()
+}
+
+/// A field with a text.
+pub fn text(field: u64, value: &str) -> Vec<u8> {
+    bytes(field, value.as_bytes())
+}
+
+/// A field of a message.
+enum Field<'a> {
+    Number(u64),
+    Double(f64),
+    Bytes(&'a [u8]),
+}
+
+impl Field<'_> {
+    fn number(&self) -> u64 {
+        match self {
+            Field::Number(value) => *value,
+            _ => panic!("it is no number"),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Field::Bytes(bytes) => bytes,
+            _ => panic!("it is no bytes"),
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.bytes().to_vec()).expect("texts are UTF-8")
+    }
+}
+
+fn fields(mut message: &[u8]) -> HashMap<u64, Field<'_>> {
+    let mut found = HashMap::new();
+    while !message.is_empty() {
+        let (key, rest) = read_varint(message).expect("a key");
+        let (field, rest) = match key & 7 {
+            0 => {
+                let (value, rest) = read_varint(rest).expect("a number");
+                (Field::Number(value), rest)
+            }
+            1 => {
+                let (value, rest) = rest.split_first_chunk::<8>().expect("a double");
+                (Field::Double(f64::from_le_bytes(*value)), rest)
+            }
+            2 => {
+                let (len, rest) = read_varint(rest).expect("a length");
+                let (value, rest) = rest.split_at(len as usize);
+                (Field::Bytes(value), rest)
+            }
+            wire => panic!("wire type {wire}"),
+        };
+        found.insert(key >> 3, field);
+        message = rest;
+    }
+    found
+}
+
+fn decode(frame: &[u8]) -> Message {
+    let response = fields(frame);
+    let id = response.get(&2).map_or(0, Field::number);
+    let is_event = response.get(&1).map_or(0, Field::number) == 1;
+    let command = response
+        .keys()
+        .find(|field| **field > 2)
+        .expect("a command");
+    let body = fields(response[command].bytes());
+    let text = |field: u64| body.get(&field).map_or(String::new(), Field::text);
+    let number = |field: u64| body.get(&field).map_or(0, Field::number);
+    let data = |field: u64| {
+        body.get(&field)
+            .map_or(Vec::new(), |data| data.bytes().to_vec())
+    };
+    assert_eq!(
+        is_event,
+        matches!(command, 20 | 21),
+        "{command} with event {is_event}"
+    );
+    assert!(!is_event || id == 0, "events have no id");
+    let answer = match command {
+        3 => Answer::Error(number(1), text(2)),
+        4 => Answer::Hello(text(1)),
+        10 => Answer::Run(number(1)),
+        11 => Answer::Kill,
+        12 => Answer::Shutdown,
+        30 => {
+            let kind = *body.keys().next().expect("an endpoint");
+            Answer::Network(kind, text(kind))
+        }
+        20 => {
+            let code = number(3) as i32;
+            return Message::Status(number(1), number(2) == 1, code, data(4), data(5));
+        }
+        21 => {
+            let counter = fields(body[&2].bytes());
+            let value = match counter.get(&2) {
+                Some(Field::Double(value)) => *value,
+                // A zero is left out.
+                None => 0.0,
+                Some(_) => panic!("a counter is a double"),
+            };
+            return Message::Counter(counter[&1].text(), value);
+        }
+        other => panic!("a response has no field {other}"),
+    };
+    Message::Answer(id, answer)
+}
