@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, CommandArgs, ExitStatus, Stdio};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde_json::Value;
@@ -175,6 +175,16 @@ impl Call {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         Call { command }
+    }
+
+    /// Its program.
+    pub fn program(&self) -> &OsStr {
+        self.command.get_program()
+    }
+
+    /// Its words.
+    pub fn args(&self) -> CommandArgs<'_> {
+        self.command.get_args()
     }
 
     /// Changes the call further.
@@ -381,7 +391,7 @@ impl Runtime {
     /// Waits for one more frame, and takes it.
     #[track_caller]
     pub fn hear(&mut self) {
-        let message = self.next().expect("the runtime lives");
+        let message = self.next_message().expect("the runtime lives");
         match message {
             Message::Answer(id, answer) => {
                 self.answers.insert(id, answer);
@@ -401,7 +411,7 @@ impl Runtime {
 
     /// The next frame, whose rules are looked at; `None` at the end of all.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Message> {
+    pub fn next_message(&mut self) -> Option<Message> {
         let frame = self.frame()?;
         let message = decode(&frame);
         match &message {
@@ -468,7 +478,7 @@ impl Runtime {
 
     /// Reads the rest, and gives its end.
     pub fn wait(mut self) -> ExitStatus {
-        while self.next().is_some() {}
+        while self.next_message().is_some() {}
         self.child.wait().unwrap()
     }
 }

@@ -1,13 +1,18 @@
 //! The runtime for exe-unit: every message of its protocol, in real guests.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use e2e_tests::{
-    Activity, Answer, Call, HostSum, Message, Outcome, Runtime, build_image, bytes, demo_image,
-    long, number, text,
+    Activity, Answer, Call, Folder, HostSum, LIMIT, Message, Outcome, Runtime, build_image, bytes,
+    demo_image, long, number, text,
 };
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
+use rustix::process::{PidfdFlags, pidfd_open};
 use tempfile::TempDir;
 
 /// A folder for an activity with the demo's files, below an image of this
@@ -252,7 +257,7 @@ fn slow_reader_gets_every_byte_and_costs_no_memory() {
     let mut unread_for = 0;
     let mut peak = 0;
     loop {
-        match runtime.next().unwrap() {
+        match runtime.next_message().unwrap() {
             Message::Status(_, true, _, stdout, _) => {
                 sum.add(&stdout);
                 unread_for += stdout.len();
@@ -544,6 +549,51 @@ fn assert_refused(outcome: &Outcome, word: &str) {
         outcome.stderr.contains(word),
         "{word:?} is not in {outcome:?}"
     );
+}
+
+#[test]
+fn runtime_ends_with_its_parent_however_that_ends() {
+    let (_dir, activity) = activity(&[]);
+    activity.deployed(&[]);
+    let call = activity.start(&[], &[]);
+    // While it boots, and when its VM is up: it has answered then.
+    for script in [
+        "coproc R { exec \"$0\" \"$@\"; }; echo $R_PID; wait",
+        "coproc R { exec \"$0\" \"$@\"; }; printf '\\x0b\\x08\\x02\\x12\\x07\\x0a\\x050.1.0' >&${R[1]}; \
+         read -N 4 -u ${R[0]} x; echo $R_PID; wait",
+    ] {
+        let mut parent = Command::new("bash");
+        parent
+            .args(["-c", script])
+            .arg(call.program())
+            .args(call.args());
+        let mut parent = parent.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let mut said = BufReader::new(parent.stdout.take().unwrap());
+        said.read_line(&mut line).unwrap();
+        let pid = rustix::process::Pid::from_raw(line.trim().parse().unwrap()).unwrap();
+        let runtime = pidfd_open(pid, PidfdFlags::empty()).unwrap();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        let mut ended = [PollFd::new(runtime.as_fd(), PollFlags::POLLIN)];
+        let limit = PollTimeout::try_from(LIMIT).unwrap();
+        assert_eq!(poll(&mut ended, limit), Ok(1), "it lives on");
+    }
+}
+
+#[test]
+fn work_folder_that_is_full_is_an_error_of_deploy() {
+    let (_dir, mut activity) = activity(&["--volume", "/data"]);
+    let folder = Folder::of(4 << 20);
+    activity.workdir = folder.path().to_owned();
+    fs::create_dir(folder.join("logs")).unwrap();
+    let wish = r#"{"/disk":{"storage":{"size":"1gi","preallocate":"8mi"}}}"#;
+    assert_refused(
+        &activity.deploy(&["--volume-override", wish]).outcome(),
+        "No space left on device",
+    );
+    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ fn exec() -> impl Strategy<Value = Exec> {
     let size = (any::<u16>(), any::<u16>()).prop_map(|(rows, cols)| WindowSize { rows, cols });
     let tty = (size, prop::option::of("[a-z]{1,10}")).prop_map(|(size, term)| Tty { size, term });
     (
+        prop::option::of(os_string()),
         prop::collection::vec(os_string(), 1..6),
         prop::collection::vec((name, os_string()), 0..6),
         prop::option::of(os_string().prop_filter("a path", |path| !path.is_empty())),
@@ -30,7 +31,8 @@ fn exec() -> impl Strategy<Value = Exec> {
         prop::option::of(tty),
         any::<bool>(),
     )
-        .prop_map(|(argv, env, cwd, user, tty, stdin)| Exec {
+        .prop_map(|(program, argv, env, cwd, user, tty, stdin)| Exec {
+            program,
             argv,
             env,
             cwd,
