@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, CommandArgs, ExitStatus, Stdio};
 
@@ -29,6 +30,19 @@ pub struct Activity {
     pub images: Vec<PathBuf>,
     /// CPUs and GiB of memory and storage, as options.
     pub caps: Vec<String>,
+    /// Whose it is, when not ours.
+    pub provider: Option<Provider>,
+}
+
+/// A user who has an installation of their own.
+#[derive(Clone)]
+pub struct Provider {
+    /// The runtime's program.
+    pub program: PathBuf,
+    /// Variables of the environment.
+    pub env: Vec<(&'static str, PathBuf)>,
+    /// User and group, when not ours.
+    pub user: Option<u32>,
 }
 
 /// A runtime whose VM is up, as exe-unit has it.
@@ -114,6 +128,7 @@ impl Activity {
             ]
             .map(String::from)
             .into(),
+            provider: None,
         }
     }
 
@@ -153,7 +168,11 @@ impl Activity {
     }
 
     fn call(&self, options: &[&str], words: &[&str]) -> Call {
-        let mut call = Call::new(&["--workdir".as_ref(), self.workdir.as_os_str()]);
+        let args = ["--workdir".as_ref(), self.workdir.as_os_str()];
+        let mut call = match &self.provider {
+            None => Call::new(&args),
+            Some(provider) => Call::of(provider, &args),
+        };
         for image in &self.images {
             call.command.arg("--task-package").arg(image);
         }
@@ -167,7 +186,20 @@ impl Activity {
 impl Call {
     /// `ya-runtime-shem ARGS…`.
     pub fn new<S: AsRef<OsStr>>(args: &[S]) -> Self {
-        let mut command = Command::new(program());
+        Self::of_program(&program(), args)
+    }
+
+    fn of<S: AsRef<OsStr>>(provider: &Provider, args: &[S]) -> Self {
+        let mut call = Self::of_program(&provider.program, args);
+        call.command.envs(provider.env.iter().cloned());
+        if let Some(user) = provider.user {
+            call.command.uid(user).gid(user);
+        }
+        call
+    }
+
+    fn of_program<S: AsRef<OsStr>>(program: &Path, args: &[S]) -> Self {
+        let mut command = Command::new(program);
         command
             .args(args)
             .env("RUST_LOG", "warn")
@@ -226,7 +258,7 @@ impl Call {
 }
 
 /// The program, beside `shem` unless said otherwise.
-fn program() -> PathBuf {
+pub(crate) fn program() -> PathBuf {
     match std::env::var_os("SHEM_RUNTIME") {
         Some(path) => path.into(),
         None => variable("SHEM_BIN").with_file_name("ya-runtime-shem"),

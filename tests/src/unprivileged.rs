@@ -7,11 +7,13 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
+use crate::exe_unit::{self, Activity, Provider};
 use crate::{Folder, Shem, demo_image, variable};
 
 /// The user and group `nobody`, whose ids are the same everywhere.
 const NOBODY: u32 = 65_534;
-/// For the program, a kernel, guest-init and the demo image.
+const RUNTIME: &str = "ya-runtime-shem";
+/// For the programs, a kernel, guest-init and the demo image.
 const ROOM: u64 = 256 << 20;
 
 /// An installation that user nobody can read, as the checkout and the store of
@@ -36,6 +38,7 @@ impl Unprivileged {
         install(&variable("SHEM_BIN"), &folder.join("shem"));
         install(&variable("SHEM_GUEST_INIT"), &folder.join("guest-init"));
         install(&demo_image(), &folder.join("demo.gvmi"));
+        install(&exe_unit::program(), &folder.join(RUNTIME));
         Unprivileged(folder)
     }
 
@@ -53,6 +56,25 @@ impl Unprivileged {
             words.uid(NOBODY).gid(NOBODY);
         }
         shem
+    }
+
+    /// An activity of the user's in a folder of theirs.
+    pub fn activity(&self, folder: &Folder) -> Activity {
+        self.give(folder);
+        let mut activity = Activity::new(folder.path(), &[&self.0.join("demo.gvmi")]);
+        if geteuid().is_root() {
+            chown(&activity.workdir, Some(NOBODY), Some(NOBODY)).unwrap();
+        }
+        activity.provider = Some(Provider {
+            program: self.0.join(RUNTIME),
+            env: vec![
+                ("SHEM_STORE", self.0.path().to_owned()),
+                ("SHEM_GUEST_INIT", self.0.join("guest-init")),
+                ("HOME", self.0.path().to_owned()),
+            ],
+            user: geteuid().is_root().then_some(NOBODY),
+        });
+        activity
     }
 
     /// Gives a folder to the user.

@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use e2e_tests::{
-    Activity, Answer, Call, Folder, HostSum, LIMIT, Message, Outcome, Runtime, build_image, bytes,
-    demo_image, long, number, text,
+    Activity, Answer, Call, Folder, HostSum, LIMIT, Message, Outcome, Runtime, Unprivileged,
+    build_image, bytes, demo_image, long, number, text,
 };
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
@@ -549,6 +550,22 @@ fn assert_refused(outcome: &Outcome, word: &str) {
         outcome.stderr.contains(word),
         "{word:?} is not in {outcome:?}"
     );
+}
+
+#[test]
+fn provider_without_rights_keeps_the_files_and_the_guest_its_owners() {
+    let (user, folder) = (Unprivileged::new(), Folder::of(64 << 20));
+    let activity = user.activity(&folder);
+    let told = activity.deployed(&["--volume-override", r#"{"/golem/work":{"host":{}}}"#]);
+    let work = activity.volume(&told, "/golem/work");
+    fs::write(work.join("in"), "from the host").unwrap();
+    let mut runtime = activity.started();
+    let script = "cd /golem/work; cat in; echo out > out; chown 7:8 out; chmod 4711 out; stat -c %u:%g:%a out in";
+    assert_eq!(runtime.output(script), "from the host7:8:4711\n0:0:644\n");
+    let out = fs::metadata(work.join("out")).unwrap();
+    assert_eq!(out.uid(), activity.workdir.metadata().unwrap().uid());
+    assert_eq!(fs::read_to_string(work.join("out")).unwrap(), "out\n");
+    runtime.shut_down();
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::processes::{NoProcess, Processes};
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(4);
 
 /// What the server is to do.
-pub enum Order {
+pub enum Job {
     /// What exe-unit asked for.
     Request(Request),
     /// Tell exe-unit of the counters.
@@ -62,12 +62,12 @@ impl Server {
     }
 
     /// Serves until it is to end.
-    pub fn serve(mut self, orders: &Receiver<Order>) {
-        for order in orders {
-            match order {
-                Order::Request(request) => self.request(request),
-                Order::Count => self.count(),
-                Order::End => return,
+    pub fn serve(mut self, jobs: &Receiver<Job>) {
+        for job in jobs {
+            match job {
+                Job::Request(request) => self.request(request),
+                Job::Count => self.count(),
+                Job::End => return,
             }
         }
     }

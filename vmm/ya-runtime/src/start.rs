@@ -29,7 +29,7 @@ use crate::boot::{boot, check_devices};
 use crate::counters::{self, Counters};
 use crate::outbox::{Outbox, TooManyRequests};
 use crate::processes::Processes;
-use crate::server::{Order, Server};
+use crate::server::{Job, Server};
 
 /// Word behind the verb that asks for the image's entry point.
 const ENTRYPOINT: &str = "start-entrypoint";
@@ -71,11 +71,11 @@ pub fn start(args: &Args, words: &[OsString], started: Instant) -> Result<()> {
     let endpoints = (args.vpn_endpoint.as_deref(), args.inet_endpoint.as_deref());
     let outbox = Arc::new(Outbox::default());
     let (ends, end) = channel();
-    let (orders, for_server) = channel();
+    let (jobs, for_server) = channel();
     let is_up = Arc::new(AtomicBool::new(false));
     let requests = Requests {
         outbox: Arc::clone(&outbox),
-        orders: orders.clone(),
+        jobs: jobs.clone(),
         ends: ends.clone(),
         is_up: Arc::clone(&is_up),
     };
@@ -115,12 +115,12 @@ pub fn start(args: &Args, words: &[OsString], started: Instant) -> Result<()> {
         drop(gone);
     })?;
 
-    let outcome = wait(&end, &orders, &was_asked);
+    let outcome = wait(&end, &jobs, &was_asked);
     handle.stop(StopReason::Killed);
     if !outbox.close(LAST_WORDS) {
         log::info!("the last of our output was not read");
     }
-    send(&orders, Order::End);
+    send(&jobs, Job::End);
     if going.recv_timeout(GOING) == Err(RecvTimeoutError::Timeout) {
         log::warn!("the VM does not end; this process does");
     }
@@ -128,10 +128,10 @@ pub fn start(args: &Args, words: &[OsString], started: Instant) -> Result<()> {
 }
 
 /// Waits for the end, and has the counters told until then.
-fn wait(end: &Receiver<End>, orders: &Sender<Order>, was_asked: &AtomicBool) -> Result<()> {
+fn wait(end: &Receiver<End>, jobs: &Sender<Job>, was_asked: &AtomicBool) -> Result<()> {
     loop {
         match end.recv_timeout(counters::INTERVAL) {
-            Err(RecvTimeoutError::Timeout) => send(orders, Order::Count),
+            Err(RecvTimeoutError::Timeout) => send(jobs, Job::Count),
             Err(RecvTimeoutError::Disconnected) => bail!("nothing is left to wait for"),
             Ok(End::Input) => {
                 log::info!("standard input has ended, and the VM with it");
@@ -156,7 +156,7 @@ fn wait(end: &Receiver<End>, orders: &Sender<Order>, was_asked: &AtomicBool) -> 
 /// Reads what exe-unit asks for.
 struct Requests {
     outbox: Arc<Outbox>,
-    orders: Sender<Order>,
+    jobs: Sender<Job>,
     ends: Sender<End>,
     is_up: Arc<AtomicBool>,
 }
@@ -185,7 +185,7 @@ impl Requests {
                 return End::Requests(error);
             }
             match request {
-                Ok(request) => send(&self.orders, Order::Request(request)),
+                Ok(request) => send(&self.jobs, Job::Request(request)),
                 Err(error) => {
                     let message = format!("this is no request: {error}");
                     log::info!("{message}");
