@@ -1,35 +1,13 @@
-//! The runtime for exe-unit: every message of its protocol, in real guests.
+//! The runtime for exe-unit: the messages of its protocol, in real guests.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use e2e_tests::{
-    Activity, Answer, Call, Folder, HostSum, LIMIT, Message, Outcome, Runtime, Unprivileged,
-    build_image, bytes, demo_image, long, number, text,
-};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill};
-use rustix::process::{PidfdFlags, pidfd_open};
+use e2e_tests::{Activity, Answer, Call, HostSum, Message, Runtime, bytes, long, number, text};
 use tempfile::TempDir;
-
-/// A folder for an activity with the demo's files, below an image of this
-/// configuration: words for `shem image build`.
-fn activity(words: &[&str]) -> (TempDir, Activity) {
-    let dir = TempDir::new().unwrap();
-    let tree = dir.path().join("top");
-    fs::create_dir(&tree).unwrap();
-    let top = build_image(&tree, words);
-    let activity = Activity::new(dir.path(), &[&top, &demo_image()]);
-    (dir, activity)
-}
 
 /// A runtime that was deployed and started with an image of this configuration.
 fn started(words: &[&str]) -> (TempDir, Activity, Runtime) {
-    let (dir, activity) = activity(words);
+    let (dir, activity) = Activity::configured(words);
     activity.deployed(&[]);
     let runtime = activity.started();
     (dir, activity, runtime)
@@ -182,41 +160,6 @@ fn strange_messages_are_answered_and_broken_streams_end_the_vm() {
     }
 }
 
-#[test]
-fn end_of_input_ends_the_vm_in_every_phase() {
-    let (_dir, activity) = activity(&[]);
-    activity.deployed(&[]);
-    let outcome = activity.start(&[], &[]).outcome_with_input(&[]);
-    assert_eq!(
-        (outcome.status, &*outcome.stdout),
-        (Some(0), ""),
-        "{outcome:?}"
-    );
-    let mut runtime = activity.started();
-    runtime.run("/bin/sleep", &["1000"]);
-    assert_eq!(runtime.close().code(), Some(0));
-    // With output that nobody reads.
-    let mut runtime = activity.started();
-    runtime.run("/bin/yes", &[]);
-    let outcome = {
-        drop(runtime.stdin());
-        runtime.close()
-    };
-    assert_eq!(outcome.code(), Some(0));
-}
-
-#[test]
-fn vm_that_ends_by_itself_is_a_failure() {
-    let (_dir, activity) = activity(&[]);
-    activity.deployed(&[]);
-    for script in ["poweroff -f", "echo c > /proc/sysrq-trigger", "kill -9 -1"] {
-        let mut runtime = activity.started();
-        runtime.run("/bin/sh", &["-c", &format!("{script}; sleep 1000")]);
-        let status = runtime.wait();
-        assert_eq!(status.code(), Some(1), "{script}");
-    }
-}
-
 /// 64 MiB every day, 1 GiB in the long run.
 fn bulk() -> usize {
     if long() { 1 << 30 } else { 64 << 20 }
@@ -335,117 +278,6 @@ fn background_children_live_on_and_are_not_heard_of() {
 }
 
 #[test]
-fn volumes_are_shared_while_the_vm_runs_and_the_folder_is_used_again() {
-    let words = ["--volume", "/golem/work", "--volume", "/seeded"];
-    let dir = TempDir::new().unwrap();
-    let tree = dir.path().join("top");
-    fs::create_dir_all(tree.join("seeded")).unwrap();
-    fs::write(tree.join("seeded/of-image"), "seed").unwrap();
-    let top = build_image(&tree, &words);
-    let activity = Activity::new(dir.path(), &[&top, &demo_image()]);
-    let wishes = r#"{"/":{"storage":{"size":"100.7 MB","preallocate":"1mi","errors":"continue"}},"/golem/out":{"host":{}},"/ram":{"ram":{"size":"1.6 MB"}},"/disk":{"storage":{"size":"10.7 MB","errors":"panic"}}}"#;
-    let mut names = Vec::new();
-    for round in 0..2 {
-        let told = activity.deployed(&["--volume-override", wishes, "--hostname", "myhost"]);
-        let vols = told["vols"].as_array().unwrap();
-        let paths: Vec<_> = vols
-            .iter()
-            .map(|vol| vol["path"].as_str().unwrap())
-            .collect();
-        assert_eq!(paths, ["/golem/work", "/seeded", "/golem/out"]);
-        names.extend(
-            vols.iter()
-                .map(|vol| vol["name"].as_str().unwrap().to_owned()),
-        );
-        let work = activity.volume(&told, "/golem/work");
-        fs::write(work.join("early"), "before the start").unwrap();
-        let mut runtime = activity.started();
-        assert_eq!(runtime.output("hostname"), "myhost\n");
-        assert_eq!(runtime.output("cat /golem/work/early"), "before the start");
-        assert_eq!(runtime.output("cat /seeded/of-image"), "seed");
-        // A transfer into the live volume, in exe-unit's manner: over the old file.
-        for text in ["first", "second, and longer", "3"] {
-            fs::write(work.join("in"), text).unwrap();
-            assert_eq!(runtime.output("cat /golem/work/in"), text);
-        }
-        // What a run wrote is in the host's file when its end is told.
-        runtime.output(
-            "mkdir /golem/out/d && echo result > /golem/out/d/file && chown 7:8 /golem/out/d",
-        );
-        let out = activity.volume(&told, "/golem/out");
-        assert_eq!(fs::read_to_string(out.join("d/file")).unwrap(), "result\n");
-        assert_eq!(runtime.output("stat -c %u:%g /golem/out/d"), "7:8\n");
-        assert_eq!(
-            runtime.output("stat -c %a /ram; df -k / /ram /disk | awk 'NR>1 {print ($2 > 1000)}'"),
-            "700\n1\n1\n1\n"
-        );
-        let mounts = runtime.output("grep -E ' (/|/ram|/disk) ' /proc/mounts");
-        assert!(
-            mounts.contains("overlay / overlay") && mounts.contains("/disk ext4"),
-            "{mounts}"
-        );
-        assert_eq!(
-            runtime.output("ls /disk /ram | grep -v lost.found | wc -l"),
-            "3\n",
-            "round {round}"
-        );
-        runtime.output("echo kept > /disk/kept; head -c 5000000 /dev/zero > /root-file; sync");
-        runtime.shut_down();
-        // What was deployed starts again, with its disks.
-        let mut runtime = activity.started();
-        assert_eq!(
-            runtime.output("cat /disk/kept; wc -c < /root-file"),
-            "kept\n5000000\n"
-        );
-        runtime.shut_down();
-    }
-    names.sort();
-    names.dedup();
-    assert_eq!(names.len(), 6, "each deployment has names of its own");
-}
-
-#[test]
-fn room_in_the_work_folder_is_that_which_is_used() {
-    let (_dir, mut activity) = activity(&[]);
-    activity.caps[5] = "8".into();
-    activity.deployed(&[
-        "--volume-override",
-        r#"{"/disk":{"storage":{"size":"50gi"}}}"#,
-    ]);
-    let mut runtime = activity.started();
-    assert_eq!(
-        runtime.output("df -k / | awk 'NR==2 {print ($2 > 7000000)}'"),
-        "1\n",
-        "--storage-gib"
-    );
-    runtime.output(
-        "head -c 20000000 /dev/urandom > /file; head -c 20000000 /dev/urandom > /disk/file; sync",
-    );
-    let apparent = apparent_size(&activity.workdir);
-    assert!(
-        (20_000_000..200_000_000).contains(&apparent),
-        "{apparent} bytes"
-    );
-    runtime.shut_down();
-    assert!(apparent_size(&activity.workdir) < 200_000_000);
-}
-
-/// As exe-unit counts it.
-fn apparent_size(folder: &Path) -> u64 {
-    let entries = fs::read_dir(folder).unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| {
-            let data = entry.metadata().unwrap();
-            if data.is_dir() {
-                apparent_size(&entry.path())
-            } else {
-                data.len()
-            }
-        })
-        .sum()
-}
-
-#[test]
 fn usage_is_told_before_the_end() {
     let (_dir, _, mut runtime) = started(&[]);
     runtime.output("head -c 3000000 /dev/urandom > /file; sync");
@@ -469,7 +301,8 @@ fn usage_is_told_before_the_end() {
 #[test]
 fn entry_point_runs_from_the_start() {
     let entrypoint = r#"["/bin/sh","-c","echo $0 $1; echo more; echo x > /tmp/x; sleep 1000"]"#;
-    let (_dir, activity) = activity(&["--entrypoint", entrypoint, "--cmd", r#"["name","arg"]"#]);
+    let (_dir, activity) =
+        Activity::configured(&["--entrypoint", entrypoint, "--cmd", r#"["name","arg"]"#]);
     activity.deployed(&[]);
     let mut runtime = activity.start(&[], &["start-entrypoint"]).spawn();
     runtime.hello();
@@ -482,174 +315,8 @@ fn entry_point_runs_from_the_start() {
     let log = fs::read_to_string(activity.workdir.join("logs/entrypoint.log")).unwrap();
     assert_eq!(log, "name arg\nmore\n");
 
-    let (_dir, activity) = self::activity(&["--cmd", "/bin/sh"]);
+    let (_dir, activity) = Activity::configured(&["--cmd", "/bin/sh"]);
     activity.deployed(&[]);
     let outcome = activity.start(&[], &["start-entrypoint"]).outcome();
-    assert_refused(&outcome, "does not define an entrypoint!");
-}
-
-#[test]
-fn what_cannot_be_deployed_or_started_is_refused_in_one_line() {
-    let (_dir, activity) = activity(&["--volume", "/data"]);
-    for (options, word) in [
-        (
-            ["--volume-override", r#"{"/":{"host":{}}}"#],
-            "Volume of type `host` specified for path=\"/\"",
-        ),
-        (["--volume-override", "nonsense"], "--volume-override"),
-        (["--volume-override", r#"{"/x":{"cloud":{}}}"#], "cloud"),
-        (["--cpu-cores", "0"], "--cpu-cores"),
-        (["--pci-device", "0000:01:00.0"], "no plugin"),
-    ] {
-        assert_refused(&activity.deploy(&options).outcome(), word);
-    }
-    let missing = |file: &str| {
-        let mut other = activity.clone();
-        other.images = vec![PathBuf::from(file)];
-        other.deploy(&[]).outcome()
-    };
-    assert_refused(&missing("/nonexistent.gvmi"), "/nonexistent.gvmi");
-    assert_refused(&missing("/bin/sh"), "/bin/sh");
-    let mut other = activity.clone();
-    other.workdir = "/nonexistent".into();
-    let mut call = other.deploy(&[]);
-    call.command().current_dir("/");
-    assert_refused(&call.outcome(), "/nonexistent");
-    assert_refused(&activity.start(&[], &[]).outcome(), "`deploy`");
-    assert_eq!(
-        fs::read_dir(&activity.workdir).unwrap().count(),
-        1,
-        "only logs are there"
-    );
-    activity.deployed(&[]);
-    let image = &activity.images[0];
-    let mut bytes = fs::read(image).unwrap();
-    bytes[8] ^= 1;
-    fs::write(image, &bytes).unwrap();
-    assert_refused(&activity.start(&[], &[]).outcome(), "deploy again");
-    let file = activity.workdir.join("deployment.json");
-    fs::write(&file, r#"{"cpu_cores":2,"mem_mib":512}"#).unwrap();
-    assert_refused(&activity.start(&[], &[]).outcome(), "is damaged");
-    assert_refused(
-        &activity.start(&["--vpn-endpoint", "x"], &[]).outcome(),
-        "is damaged",
-    );
-    let outcome = Call::new(&["run", "/bin/sh"]).outcome();
-    assert_refused(&outcome, "CLI `run` is not supported");
-}
-
-#[track_caller]
-fn assert_refused(outcome: &Outcome, word: &str) {
-    assert_eq!(
-        (outcome.status, &*outcome.stdout),
-        (Some(1), ""),
-        "{outcome:?}"
-    );
-    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
-    assert!(
-        outcome.stderr.contains(word),
-        "{word:?} is not in {outcome:?}"
-    );
-}
-
-#[test]
-fn provider_without_rights_keeps_the_files_and_the_guest_its_owners() {
-    let (user, folder) = (Unprivileged::new(), Folder::of(64 << 20));
-    let activity = user.activity(&folder);
-    let told = activity.deployed(&["--volume-override", r#"{"/golem/work":{"host":{}}}"#]);
-    let work = activity.volume(&told, "/golem/work");
-    fs::write(work.join("in"), "from the host").unwrap();
-    let mut runtime = activity.started();
-    let script = "cd /golem/work; cat in; echo out > out; chown 7:8 out; chmod 4711 out; stat -c %u:%g:%a out in";
-    assert_eq!(runtime.output(script), "from the host7:8:4711\n0:0:644\n");
-    let out = fs::metadata(work.join("out")).unwrap();
-    assert_eq!(out.uid(), activity.workdir.metadata().unwrap().uid());
-    assert_eq!(fs::read_to_string(work.join("out")).unwrap(), "out\n");
-    runtime.shut_down();
-}
-
-#[test]
-fn runtime_ends_with_its_parent_however_that_ends() {
-    let (_dir, activity) = activity(&[]);
-    activity.deployed(&[]);
-    let call = activity.start(&[], &[]);
-    // While it boots, and when its VM is up: it has answered then.
-    for script in [
-        "coproc R { exec \"$0\" \"$@\"; }; echo $R_PID; wait",
-        "coproc R { exec \"$0\" \"$@\"; }; printf '\\x0b\\x08\\x02\\x12\\x07\\x0a\\x050.1.0' >&${R[1]}; \
-         read -N 4 -u ${R[0]} x; echo $R_PID; wait",
-    ] {
-        let mut parent = Command::new("bash");
-        parent
-            .args(["-c", script])
-            .arg(call.program())
-            .args(call.args());
-        let mut parent = parent.stdout(Stdio::piped()).spawn().unwrap();
-        let mut line = String::new();
-        let mut said = BufReader::new(parent.stdout.take().unwrap());
-        said.read_line(&mut line).unwrap();
-        let pid = rustix::process::Pid::from_raw(line.trim().parse().unwrap()).unwrap();
-        let runtime = pidfd_open(pid, PidfdFlags::empty()).unwrap();
-        parent.kill().unwrap();
-        parent.wait().unwrap();
-        let mut ended = [PollFd::new(runtime.as_fd(), PollFlags::POLLIN)];
-        let limit = PollTimeout::try_from(LIMIT).unwrap();
-        assert_eq!(poll(&mut ended, limit), Ok(1), "it lives on");
-    }
-}
-
-#[test]
-fn work_folder_that_is_full_is_an_error_of_deploy() {
-    let (_dir, mut activity) = activity(&["--volume", "/data"]);
-    let folder = Folder::of(4 << 20);
-    activity.workdir = folder.path().to_owned();
-    fs::create_dir(folder.join("logs")).unwrap();
-    let wish = r#"{"/disk":{"storage":{"size":"1gi","preallocate":"8mi"}}}"#;
-    assert_refused(
-        &activity.deploy(&["--volume-override", wish]).outcome(),
-        "No space left on device",
-    );
-    let names: Vec<_> = fs::read_dir(folder.path()).unwrap().collect();
-    assert_eq!(names.len(), 1, "{names:?}");
-}
-
-#[test]
-fn killed_runtime_leaves_nothing_and_starts_again() {
-    let (_dir, activity) = activity(&["--volume", "/data"]);
-    activity.deployed(&[
-        "--volume-override",
-        r#"{"/disk":{"storage":{"size":"10mi"}}}"#,
-    ]);
-    let files = || {
-        let mut names: Vec<_> = fs::read_dir(&activity.workdir)
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
-        names.sort();
-        names
-    };
-    activity.started().shut_down();
-    let before = files();
-    // While it boots, when it is up, and in the middle of a run.
-    for phase in 0..3 {
-        let mut runtime = activity.start(&[], &[]).spawn();
-        if phase > 0 {
-            runtime.hello();
-        }
-        if phase > 1 {
-            let script = "echo x > /disk/x; sync; echo written; while :; do echo y > /disk/y; done";
-            let pid = runtime.run("/bin/sh", &["-c", script]);
-            while runtime.heard(pid).stdout.is_empty() {
-                runtime.hear();
-            }
-        }
-        kill(runtime.pid(), Signal::SIGKILL).unwrap();
-        let pid = runtime.pid();
-        assert_eq!(runtime.wait().code(), None);
-        assert!(kill(pid, None).is_err(), "it is gone");
-        assert_eq!(files(), before, "phase {phase}");
-    }
-    let mut runtime = activity.started();
-    assert_eq!(runtime.output("cat /disk/x"), "x\n");
-    runtime.shut_down();
+    outcome.assert_refused_by_runtime("does not define an entrypoint!");
 }
