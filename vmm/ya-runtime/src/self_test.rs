@@ -60,6 +60,9 @@ pub enum SelfTestError {
         /// The paths, for the user.
         looked: String,
     },
+    /// KVM is missing, or does not run what kernels need.
+    #[error("this machine cannot run VMs")]
+    Kvm(#[source] shem::ProbeError),
     /// There is no place for the VM's files.
     #[error("prepare the self-test")]
     Prepare(#[source] anyhow::Error),
@@ -113,6 +116,8 @@ pub fn self_test(args: &Args) -> Result<Value> {
         log::debug!("this machine has passed the self-test already");
         return Ok(found.into());
     }
+    // It tells sooner and better than a guest that stands still.
+    shem::probe_kvm().map_err(SelfTestError::Kvm)?;
     let work = folder.join(WORK);
     let limit = Duration::from_secs(args.test_timeout);
     let outcome = prepare(args, image, &work)
