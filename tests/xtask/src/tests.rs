@@ -22,7 +22,7 @@ use crate::{cargo, checks, debian_image, fuzz, newcomer, packages, paths, say};
 const FUZZ_SECONDS: u64 = 5;
 const LONG_FUZZ_SECONDS: u64 = 600;
 /// Longest time for all end-to-end tests together.
-const E2E_LIMIT: Duration = Duration::from_secs(30 * 60);
+const E2E_LIMIT: Duration = Duration::from_secs(45 * 60);
 const LONG_E2E_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// Which tests.
