@@ -7,6 +7,7 @@
 
 mod args;
 mod argv;
+mod attend;
 mod config;
 mod console;
 mod copy;
@@ -15,6 +16,7 @@ mod doctor;
 mod environment;
 mod help;
 mod image;
+mod interrupt;
 mod logging;
 mod mounts;
 mod net;

@@ -5,7 +5,6 @@
 //! image and ends with the copy: so owners and disks mean there what they mean
 //! in other VMs. What comes out of a guest is hostile input on this side.
 
-mod interrupt;
 mod operand;
 
 use std::ffi::{OsStr, OsString};
@@ -24,9 +23,9 @@ use shem::{
 use tree_archive::{ArchiveError, Owners, Rules, Start, pack, unpack};
 
 use crate::args::CopyArgs;
+use crate::interrupt::Interrupt;
 use crate::running::{RunFolder, Running};
 use crate::{run, status, terminal};
-use interrupt::Interrupt;
 use operand::{Ending, GuestPath, Operand};
 
 /// Where a helper VM has the volume.
@@ -43,7 +42,7 @@ pub fn run(args: &CopyArgs) -> Result<u8> {
         // Nothing on this host has to be tidied up after the other copies.
         interrupt: match (&source, &destination) {
             (Operand::Volume(..), _) | (_, Operand::Volume(..) | Operand::Local(_)) => {
-                Interrupt::start()?
+                Interrupt::start(|| {})?
             }
             _ => Interrupt::default(),
         },

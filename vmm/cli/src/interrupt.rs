@@ -1,5 +1,5 @@
-//! Signals during a copy: the first one lets it end in order, so that nothing
-//! half done stays behind, and the second one ends the process.
+//! Signals to what works through something: the first one lets it end in order, so
+//! that nothing half done stays behind, and the second one ends the process.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -23,8 +23,8 @@ pub struct Interrupt(Arc<AtomicI32>);
 
 impl Interrupt {
     /// Takes the signals from their default actions in this thread and those
-    /// that it starts.
-    pub fn start() -> Result<Self> {
+    /// that it starts. The first one is `told` of, to end a wait.
+    pub fn start(told: impl Fn() + Send + 'static) -> Result<Self> {
         let mask: SigSet = TAKEN.into_iter().collect();
         mask.thread_block().context("block signals")?;
         let interrupt = Self::default();
@@ -37,6 +37,7 @@ impl Interrupt {
                     if seen.0.swap(signal as i32, Ordering::Relaxed) != 0 {
                         std::process::exit(status::signalled(signal as i32).into());
                     }
+                    told();
                 }
             })
             .context("start the thread for signals")?;
