@@ -1,5 +1,7 @@
 //! The command line as types. Parsing it has no effects.
 
+mod golem;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +15,9 @@ use crate::devices::{self, DeviceArg};
 use crate::mounts::{self, MountArg};
 use crate::net::{self, NetArg};
 use crate::publish::Publish;
-use crate::{help, running, values};
+use crate::{help, running, values, workdir};
+
+pub use golem::{ExecScriptArgs, GolemCommand, ShellArgs};
 
 /// Run commands in small, fast virtual machines.
 #[derive(Debug, Parser)]
@@ -42,6 +46,11 @@ impl Cli {
 pub enum Command {
     /// Boot an image and run a command in it
     Run(Box<RunArgs>),
+    /// Deploy an image as Golem's providers do, and get a shell in it
+    Shell(ShellArgs),
+    /// Do what Golem's requestors and providers do, without a network of theirs
+    #[command(subcommand)]
+    Golem(GolemCommand),
     /// Make and show images
     #[command(subcommand)]
     Image(ImageCommand),
@@ -62,6 +71,9 @@ pub enum Command {
         /// Which shell
         shell: Shell,
     },
+    /// For the command itself: keeps a temporary folder as long as it is used
+    #[command(name = workdir::KEEP, hide = true)]
+    KeepTemporaryFolder,
 }
 
 /// `shem run`.
@@ -535,6 +547,8 @@ mod tests {
         for text in [
             help::SHEM,
             help::RUN,
+            help::SHELL,
+            help::EXEC_SCRIPT,
             help::VOLUME,
             help::PLUGIN,
             help::PLUGIN_NEW,

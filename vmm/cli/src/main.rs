@@ -2,8 +2,9 @@
 //! and shows images, and says what a machine lacks.
 //!
 //! Parsing is pure ([`args`], [`values`], [`mounts`], [`net`], [`publish`],
-//! [`environment`], [`argv`]); what has effects is in [`run`], [`image`], [`volume`],
-//! [`plugin`], [`copy`], [`running`] and [`doctor`].
+//! [`environment`], [`argv`], [`golem`]'s scripts); what has effects is in [`run`],
+//! [`shell`], [`golem`], [`image`], [`volume`], [`plugin`], [`copy`], [`running`] and
+//! [`doctor`].
 
 mod args;
 mod argv;
@@ -14,6 +15,7 @@ mod copy;
 mod devices;
 mod doctor;
 mod environment;
+mod golem;
 mod help;
 mod image;
 mod interrupt;
@@ -25,12 +27,14 @@ mod plugin;
 mod publish;
 mod run;
 mod running;
+mod shell;
 mod signals;
 mod status;
 mod stdin;
 mod terminal;
 mod values;
 mod volume;
+mod workdir;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -42,7 +46,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::args::{Cli, Command, ImageCommand};
+use crate::args::{Cli, Command, GolemCommand, ImageCommand};
 
 fn main() -> ExitCode {
     let start = Instant::now();
@@ -53,6 +57,8 @@ fn main() -> ExitCode {
     logging::init(cli.verbosity());
     let outcome = match cli.command {
         Command::Run(args) => run::run(*args, start),
+        Command::Shell(args) => shell::run(&args, start),
+        Command::Golem(GolemCommand::ExecScript(args)) => golem::exec_script(&args),
         Command::Image(ImageCommand::Build(args)) => image::build(args),
         Command::Image(ImageCommand::Inspect(args)) => image::inspect(&args),
         Command::Volume(command) => volume::run(command),
@@ -61,6 +67,7 @@ fn main() -> ExitCode {
         Command::Ps(args) => running::ps(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
+        Command::KeepTemporaryFolder => workdir::keep(),
     };
     let status = outcome.unwrap_or_else(|error| report(&error));
     ExitCode::from(status)
