@@ -3,10 +3,12 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use e2e_tests::{LIMIT, Outcome, Shem, demo_image};
+use nix::pty::{Winsize, openpty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -75,6 +77,45 @@ fn shell_reads_a_script_and_tells_of_the_volumes() {
     assert!(outcome.stderr.contains(&volume), "{outcome:?}");
     assert!(!outcome.stderr.contains("/mem ->"), "{outcome:?}");
     // Also what other users have made in the VM.
+    assert_left_alone(&place);
+}
+
+/// Reads from a terminal until `words` came.
+fn read_until(terminal: &mut File, words: &str) -> String {
+    let mut text = String::new();
+    let mut piece = [0; 4096];
+    while !text.contains(words) {
+        let len = terminal.read(&mut piece).unwrap();
+        text += &String::from_utf8_lossy(&piece[..len]);
+    }
+    text
+}
+
+#[test]
+fn shell_on_a_terminal_has_one_and_ctrl_d_ends_it() {
+    let place = tempfile::tempdir().unwrap();
+    let size = Winsize {
+        ws_row: 30,
+        ws_col: 100,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let pty = openpty(Some(&size), None).unwrap();
+    let mut shem = shell(place.path(), &[]);
+    let stdin = pty.slave.try_clone().unwrap();
+    shem.command()
+        .stdin(stdin)
+        .stdout(pty.slave)
+        .env("TERM", "xterm");
+    let child = shem.spawn();
+    let mut terminal = File::from(pty.master);
+    read_until(&mut terminal, "# ");
+    terminal.write_all(b"tty; stty size; echo $TERM\r").unwrap();
+    let text = read_until(&mut terminal, "xterm\r\n");
+    assert!(text.contains("/dev/pts/0\r\n30 100\r\n"), "{text:?}");
+    terminal.write_all(b"\x04").unwrap();
+    let outcome = Outcome::of(child.wait_with_output().unwrap());
+    assert_eq!(outcome.status, Some(0), "{outcome:?}");
     assert_left_alone(&place);
 }
 

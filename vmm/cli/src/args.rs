@@ -15,7 +15,7 @@ use crate::devices::{self, DeviceArg};
 use crate::mounts::{self, MountArg};
 use crate::net::{self, NetArg};
 use crate::publish::Publish;
-use crate::{help, running, values, workdir};
+use crate::{help, running, values};
 
 pub use golem::{ExecScriptArgs, GolemCommand, ShellArgs};
 
@@ -71,9 +71,6 @@ pub enum Command {
         /// Which shell
         shell: Shell,
     },
-    /// For the command itself: keeps a temporary folder as long as it is used
-    #[command(name = workdir::KEEP, hide = true)]
-    KeepTemporaryFolder,
 }
 
 /// `shem run`.

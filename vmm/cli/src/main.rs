@@ -50,6 +50,10 @@ use crate::args::{Cli, Command, GolemCommand, ImageCommand};
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    if workdir::is_keeper(std::env::args_os()) {
+        let outcome = workdir::keep();
+        return ExitCode::from(outcome.unwrap_or_else(|error| report(&error)));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(error),
@@ -67,7 +71,6 @@ fn main() -> ExitCode {
         Command::Ps(args) => running::ps(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Completions { shell } => completions(shell),
-        Command::KeepTemporaryFolder => workdir::keep(),
     };
     let status = outcome.unwrap_or_else(|error| report(&error));
     ExitCode::from(status)

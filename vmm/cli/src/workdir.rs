@@ -17,8 +17,9 @@ use anyhow::{Context, Result, bail};
 
 use crate::{mounts, status};
 
-/// The hidden command that makes, keeps and removes a temporary folder.
-pub const KEEP: &str = "keep-temporary-folder";
+/// What the other process is called with. It is no command of the user's, and so none
+/// that clap would show in completions.
+const KEEP: &str = "keep-temporary-folder";
 
 /// What begins the name of a temporary folder.
 const PREFIX: &str = "shem-";
@@ -100,6 +101,11 @@ impl Drop for Temporary {
         // It says nothing more, and what goes wrong it tells by itself.
         let _ = self.gone.read_to_end(&mut Vec::new());
     }
+}
+
+/// Whether this is the other process.
+pub fn is_keeper(args: impl IntoIterator<Item = OsString>) -> bool {
+    args.into_iter().skip(1).eq([KEEP])
 }
 
 /// The other process: makes a temporary folder, tells where, and removes it when
