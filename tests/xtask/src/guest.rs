@@ -29,7 +29,7 @@ pub fn build() -> Result<Built> {
     let target = paths::target()?;
     let guest_init = build_guest_init(&target)?;
     say("building shem and its plugins");
-    let shem = "build --quiet --release -p shem_cli -p entropy -p net";
+    let shem = "build --quiet --release -p shem_cli -p ya_runtime -p entropy -p net";
     process::quiet(&mut cargo(shem))?;
     let shem = target.join("release/shem");
     let demo_image = build_demo_image(&target, &shem)?;

@@ -1,5 +1,7 @@
 //! The command line as types. Parsing it has no effects.
 
+mod golem;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::mounts::{self, MountArg};
 use crate::net::{self, NetArg};
 use crate::publish::Publish;
 use crate::{help, running, values};
+
+pub use golem::{ExecScriptArgs, GolemCommand, ShellArgs};
 
 /// Run commands in small, fast virtual machines.
 #[derive(Debug, Parser)]
@@ -43,6 +47,11 @@ impl Cli {
 pub enum Command {
     /// Boot an image and run a command in it
     Run(Box<RunArgs>),
+    /// Deploy an image as Golem's providers do, and get a shell in it
+    Shell(Deferred<ShellArgs>),
+    /// Do what Golem's requestors and providers do, without a network of theirs
+    #[command(subcommand)]
+    Golem(Deferred<GolemCommand>),
     /// Make and show images
     #[command(subcommand)]
     Image(Deferred<ImageCommand>),
@@ -536,6 +545,8 @@ mod tests {
         for text in [
             help::SHEM,
             help::RUN,
+            help::SHELL,
+            help::EXEC_SCRIPT,
             help::VOLUME,
             help::PLUGIN,
             help::PLUGIN_NEW,

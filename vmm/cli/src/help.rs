@@ -10,6 +10,7 @@ Examples:
   shem image build ./rootfs -o my.gvmi         make an image from a folder or a tar
   shem run my.gvmi -- echo hello               boot it and run a command
   shem run -it my.gvmi -- sh                   a shell in it
+  shem shell my.gvmi                           the same, as Golem's providers run it
   shem cp box:/var/log ./log                   files out of the VM named box
 
 `shem help run` tells more about each command.";
@@ -83,6 +84,52 @@ Exit status: that of the command, and
 
 Ctrl-C and SIGTERM go to the command; a second one ends the VM. With -it
 Ctrl-C is a key like any other, and `kill` of shem ends the VM.";
+
+/// Below the help of `shem shell`.
+pub const SHELL: &str = "\
+Examples:
+  shem shell my.gvmi                           a shell, in a VM as a provider boots it
+  shem shell my.gvmi --workdir work            keep the volumes, in the folder work
+  shem shell --workdir work --no-deploy        and start it again with them
+  shem shell my.gvmi -- ls -l /golem/work      run something else and end
+  echo 'id; pwd' | shem shell my.gvmi          run a script
+
+The image is deployed to a work folder and booted by the code of ya-runtime-shem, so
+what is seen is what a task of Golem's would see: the image's VOLUMEs are folders of
+the work folder, told on standard error as PATH -> FOLDER, and changes to other files
+are gone with the VM. Other volumes are ordered as in
+  --volume-override '{\"/data\":{\"storage\":{\"size\":\"1gi\"}},\"/in\":{\"host\":{}}}'
+
+User, environment and working directory are the image's. Ctrl-D ends the shell, and
+the VM is then shut down in order. Without a terminal on standard input that is read
+as it comes. Exit status: as with `shem run`.";
+
+/// Below the help of `shem golem exec-script`.
+pub const EXEC_SCRIPT: &str = "\
+Examples:
+  shem golem exec-script my.gvmi task.json
+  shem golem exec-script my.gvmi task.json --workdir work --mem-gib 1 --timeout 60
+  shem golem exec-script my.gvmi - --runtime ./ya-runtime-vm
+
+task.json is what a requestor sends:
+  [{\"deploy\": {\"volumes\": [\"/golem/work\"], \"hostname\": \"box\"}},
+   {\"start\": {\"args\": []}},
+   {\"transfer\": {\"from\": \"./in.txt\", \"to\": \"container:/golem/work/in.txt\"}},
+   {\"run\": {\"entry_point\": \"/bin/sh\", \"args\": [\"-c\", \"wc /golem/work/*\"]}},
+   {\"transfer\": {\"from\": \"container:/golem/work/out\", \"to\": \"file:///tmp/out\"}},
+   {\"terminate\": {}}]
+
+The runtime is started and spoken to as exe-unit does. What a run writes comes on
+standard output and error as it is written, whatever its `capture` says, and a log of
+the commands on standard error. Files are transferred between a path in a volume, as
+container:/PATH, and a path of this host, plain or as file:///PATH; http:// is read
+from. There are no networks of Golem's, no gftp and no https.
+
+The first command that fails ends it, and so does the end of the script: the VM is
+shut down. Ctrl-C does so too; a second one does not wait.
+
+Exit status: 0 when all went well, 1 when a command failed, 125 when it could not
+begin, as with a script that makes no sense, and 128 and the signal for one that came.";
 
 /// Below the help of `shem image build`.
 pub const BUILD: &str = "\
@@ -185,11 +232,11 @@ pub fn separator(first: &Path, rest: &[PathBuf]) -> String {
     )
 }
 
-/// Whether a command line is one of `run` that has no `--`.
+/// Whether a command line is one of `run` or `shell` that has no `--`.
 pub fn lacks_separator(args: impl IntoIterator<Item = OsString>) -> bool {
     let args: Vec<OsString> = args.into_iter().skip(1).collect();
     let has = |word: &str| args.iter().any(|arg| arg == OsStr::new(word));
-    has("run") && !has("--")
+    (has("run") || has("shell")) && !has("--")
 }
 
 #[cfg(test)]
@@ -197,10 +244,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn missing_separator_is_seen_in_run_only() {
+    fn missing_separator_is_seen_where_one_may_be() {
         let lacks = |line: &str| lacks_separator(line.split(' ').map(OsString::from));
         assert!(lacks("shem run image sh -c date"));
         assert!(lacks("shem -v run image sh -c date"));
+        assert!(lacks("shem shell image ls"));
         assert!(!lacks("shem run --nonsense image -- sh -c date"));
         assert!(!lacks("shem doctor --nonsense"));
     }

@@ -2,11 +2,13 @@
 //! and shows images, and says what a machine lacks.
 //!
 //! Parsing is pure ([`args`], [`deferred`], [`values`], [`mounts`], [`net`], [`publish`],
-//! [`environment`], [`argv`]); what has effects is in [`run`], [`image`], [`volume`],
-//! [`plugin`], [`copy`], [`running`] and [`doctor`].
+//! [`environment`], [`argv`], [`golem`]'s scripts); what has effects is in [`run`],
+//! [`shell`], [`golem`], [`image`], [`volume`], [`plugin`], [`copy`], [`running`] and
+//! [`doctor`].
 
 mod args;
 mod argv;
+mod attend;
 mod config;
 mod console;
 mod copy;
@@ -14,8 +16,10 @@ mod deferred;
 mod devices;
 mod doctor;
 mod environment;
+mod golem;
 mod help;
 mod image;
+mod interrupt;
 mod logging;
 mod mounts;
 mod net;
@@ -24,12 +28,14 @@ mod plugin;
 mod publish;
 mod run;
 mod running;
+mod shell;
 mod signals;
 mod status;
 mod stdin;
 mod terminal;
 mod values;
 mod volume;
+mod workdir;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -41,11 +47,15 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::args::{Cli, Command, ImageCommand};
+use crate::args::{Cli, Command, GolemCommand, ImageCommand};
 use crate::deferred::Deferred;
 
 fn main() -> ExitCode {
     let start = Instant::now();
+    if workdir::is_keeper(std::env::args_os()) {
+        let outcome = workdir::keep();
+        return ExitCode::from(outcome.unwrap_or_else(|error| report(&error)));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(error),
@@ -53,6 +63,8 @@ fn main() -> ExitCode {
     logging::init(cli.verbosity());
     let outcome = match cli.command {
         Command::Run(args) => run::run(*args, start),
+        Command::Shell(Deferred(args)) => shell::run(&args, start),
+        Command::Golem(Deferred(GolemCommand::ExecScript(args))) => golem::exec_script(&args),
         Command::Image(Deferred(ImageCommand::Build(args))) => image::build(args),
         Command::Image(Deferred(ImageCommand::Inspect(args))) => image::inspect(&args),
         Command::Volume(Deferred(command)) => volume::run(command),

@@ -16,6 +16,11 @@ use crate::values;
 /// which is memory in many places.
 const TEMPORARY: &str = "/var/tmp";
 
+/// The folder for what is large and goes with its VM.
+pub fn temporary() -> PathBuf {
+    std::env::var_os("TMPDIR").map_or_else(|| TEMPORARY.into(), PathBuf::from)
+}
+
 /// One mount, as it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountArg {
@@ -260,8 +265,7 @@ pub fn volumes(args: &RunArgs, named: &NamedVolumes) -> Result<Vec<Volume>> {
         });
     }
     if let Some(size) = args.disk_size {
-        let folder = std::env::var_os("TMPDIR").unwrap_or_else(|| TEMPORARY.into());
-        volumes.push(Volume::new(Disk::temporary(folder, size), "/"));
+        volumes.push(Volume::new(Disk::temporary(temporary(), size), "/"));
     }
     ensure!(
         args.volume_uid.is_none() || owned,

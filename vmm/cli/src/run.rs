@@ -1,38 +1,23 @@
-//! `shem run`: boots the images, runs the command, passes its streams, signals
-//! and exit status through, and ends the VM.
+//! `shem run`: boots the images and runs the command.
 
 use std::ffi::OsString;
-use std::io::{self, ErrorKind, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use gvmi::{ContainerConfig, Image};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use shem::{
-    ClientError, Command, Devices, Event, ExecError, Exit, ExitStatus, Policy, Process, STOP_GRACE,
-    Stdin, StopReport, Store, Tty, Vm, Volume, WindowSize,
-};
+use shem::{Command, Devices, Policy, Store, Vm, Volume};
 
 use crate::args::RunArgs;
 use crate::argv::argv;
+use crate::attend::{self, Manner, attend};
 use crate::config::Config;
 use crate::console::ConsoleToStderr;
-use crate::output::Output;
 use crate::running::{self, Claim, RunFolder};
-use crate::signals::{Signals, ToCommand};
-use crate::stdin::{Closed, Feeder, Sink};
-use crate::terminal::RawMode;
-use crate::{devices, environment, help, mounts, net, publish, status, terminal, values};
-
-/// Signals on their way to the command; more than these are lost.
-const PENDING_SIGNALS: usize = 16;
-/// Size of a terminal that we cannot see.
-const DEFAULT_SIZE: WindowSize = WindowSize { rows: 24, cols: 80 };
-/// How long a VM may take to stop after its agent has gone.
-const STOPPING: Duration = Duration::from_secs(10);
+use crate::signals::Signals;
+use crate::{devices, environment, help, mounts, net, publish, terminal, values};
 
 /// `shem run`; `start` is when the process began.
 pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
@@ -79,7 +64,13 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
         true => None,
         false => Some(vm.forward(ports)?),
     };
-    attend(&args, vm, &command, &signals, keeps)
+    let manner = Manner {
+        interactive: args.interactive,
+        tty: args.tty,
+        memory: args.memory(),
+        in_order: keeps,
+    };
+    attend(vm, &command, &manner, &signals)
 }
 
 /// Refuses what can be refused before anything is done.
@@ -90,7 +81,8 @@ fn check(args: &RunArgs) -> Result<()> {
     check_memory(args.memory())
 }
 
-fn check_memory(bytes: u64) -> Result<()> {
+/// Refuses less memory than a VM needs.
+pub fn check_memory(bytes: u64) -> Result<()> {
     /// Nobody means fewer bytes than this: a unit was forgotten.
     const NO_UNIT: u64 = 1 << 20;
     let hint = if bytes < NO_UNIT {
@@ -162,15 +154,9 @@ fn command(args: &RunArgs, image: &ContainerConfig) -> Result<Command> {
         command = command.cwd(workdir);
     }
     if args.tty {
-        let term = std::env::var("TERM").ok().filter(|term| !term.is_empty());
-        let size = window_size().unwrap_or(DEFAULT_SIZE);
-        command = command.tty(Tty { size, term });
+        command = command.tty(attend::tty());
     }
     Ok(command)
-}
-
-fn window_size() -> Option<WindowSize> {
-    terminal::size().map(|(rows, cols)| WindowSize { rows, cols })
 }
 
 fn boot(
@@ -213,185 +199,8 @@ fn boot(
     }
     builder
         .boot()
-        .inspect_err(|error| {
-            if let shem::BootError::Stopped { report } | shem::BootError::TimedOut { report, .. } =
-                error
-            {
-                show_console(report);
-            }
-        })
+        .inspect_err(attend::show_failed_boot)
         .map_err(Into::into)
-}
-
-/// Runs the command in the VM to its end. Where a volume `keeps` what was
-/// written, the VM ends in order, else at once.
-fn attend(args: &RunArgs, vm: Vm, command: &Command, signals: &Signals, keeps: bool) -> Result<u8> {
-    let process = match vm.exec(command) {
-        Ok(process) => process,
-        Err(ExecError::Client(error)) => return Err(stopped(&vm, error)),
-        Err(error) => {
-            eprintln!("shem: {error}");
-            return Ok(error.exit_code());
-        }
-    };
-    let passer = Passer::start(signals, process.stdin())?;
-    let ended = stream(args, process)?;
-    let outcome = match ended {
-        Ended::Exit(exit) => Ok(exit_status(exit, args.memory())),
-        Ended::ReaderGone => Ok(status::signalled(libc::SIGPIPE)),
-        Ended::Lost(error) => Err(stopped(&vm, error)),
-    };
-    // Either ends what the passer may be waiting for.
-    if keeps {
-        vm.stop(STOP_GRACE);
-    } else {
-        vm.kill();
-    }
-    drop(passer);
-    outcome
-}
-
-/// How the command's streams ended.
-enum Ended {
-    /// With the command.
-    Exit(Exit),
-    /// Nobody reads our output any more, as SIGPIPE would tell a local command.
-    ReaderGone,
-    /// With the connection.
-    Lost(ClientError),
-}
-
-/// Passes the streams of the command through until it ends.
-fn stream(args: &RunArgs, process: Process) -> Result<Ended> {
-    let _raw = match args.interactive && args.tty {
-        true => Some(RawMode::enter()?),
-        false => None,
-    };
-    let _feeder = match args.interactive {
-        true => Some(Feeder::start(ToStdin(process.stdin()))?),
-        false => None,
-    };
-    relay(process)
-}
-
-/// Writes what the command writes. Takes the process because its end has to
-/// come before that of a feeder that waits for it to read.
-fn relay(mut process: Process) -> Result<Ended> {
-    let mut stdout = Output::new(io::stdout())?;
-    let mut stderr = Output::new(io::stderr())?;
-    loop {
-        let written = match process.next_event() {
-            Ok(Event::Stdout(bytes)) => stdout.write(&bytes),
-            Ok(Event::Stderr(bytes)) => stderr.write(&bytes),
-            Ok(Event::Exit(exit)) => return Ok(Ended::Exit(exit)),
-            Err(error) => return Ok(Ended::Lost(error)),
-        };
-        match written {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Ended::ReaderGone),
-            Err(error) => return Err(error).context("write the command's output"),
-        }
-    }
-}
-
-/// The command's standard input, for the feeder.
-struct ToStdin(Stdin);
-
-impl Sink for ToStdin {
-    fn write_all(&mut self, bytes: &[u8]) -> Result<(), Closed> {
-        self.0.write_all(bytes).map_err(|_| Closed)
-    }
-
-    fn close(&mut self) {
-        // The command may have ended, and then it needs no end of input.
-        let _ = self.0.close();
-    }
-}
-
-/// The thread that passes signals and window sizes to the command: each waits
-/// for the agent's answer, which the thread that takes them must not.
-struct Passer<'a> {
-    signals: &'a Signals,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl<'a> Passer<'a> {
-    fn start(signals: &'a Signals, command: Stdin) -> Result<Self> {
-        let (sender, orders) = sync_channel(PENDING_SIGNALS);
-        // The size may have changed since the command was told.
-        let _ = sender.try_send(ToCommand::Resize);
-        signals.set_target(sender);
-        let mut passer = Passer {
-            signals,
-            thread: None,
-        };
-        let thread = std::thread::Builder::new()
-            .name("to-command".into())
-            .spawn(move || pass(&orders, &command))
-            .context("start the thread that passes signals")?;
-        passer.thread = Some(thread);
-        Ok(passer)
-    }
-}
-
-impl Drop for Passer<'_> {
-    fn drop(&mut self) {
-        // Ends the thread, whose channel then has no sender.
-        self.signals.clear_target();
-        if let Some(thread) = self.thread.take() {
-            // It returns nothing, and its panic was printed.
-            let _ = thread.join();
-        }
-    }
-}
-
-fn pass(orders: &Receiver<ToCommand>, command: &Stdin) {
-    for order in orders {
-        let outcome = match order {
-            ToCommand::Signal(signal) => command.signal(signal),
-            ToCommand::Resize => window_size().map_or(Ok(()), |size| command.resize(size)),
-        };
-        if let Err(error) = outcome {
-            // As a rule the command has just ended, or has no terminal.
-            log::debug!("{order:?} did not reach the command: {error}");
-        }
-    }
-}
-
-fn exit_status(exit: Exit, memory: u64) -> u8 {
-    if exit.oom_killed {
-        eprintln!(
-            "shem: the command was killed because the VM's {} of memory were used up; give it \
-             more with --memory",
-            values::show_size(memory)
-        );
-    }
-    match exit.status {
-        ExitStatus::Code(code) => u8::try_from(code).unwrap_or(status::FAILED),
-        ExitStatus::Signal { signal, .. } => status::signalled(signal),
-    }
-}
-
-/// Why the agent was lost: as a rule because the VM has stopped, or is about to.
-fn stopped(vm: &Vm, error: ClientError) -> anyhow::Error {
-    if !matches!(error, ClientError::Lost) {
-        return error.into();
-    }
-    match vm.wait_timeout(STOPPING) {
-        Some(report) => {
-            show_console(&report);
-            anyhow!("the VM stopped while the command ran: {}", report.reason)
-        }
-        None => error.into(),
-    }
-}
-
-/// The guest's last words, for those who asked for more than one line.
-fn show_console(report: &StopReport) {
-    log::info!(
-        "the end of the guest's console:\n{}",
-        report.console_tail.trim_end()
-    );
 }
 
 #[cfg(test)]
@@ -434,24 +243,5 @@ mod tests {
             error.starts_with("/nonexistent/a.gvmi: no such file"),
             "{error}"
         );
-    }
-
-    #[test]
-    fn exits_become_statuses_as_docker_has_them() {
-        let exit = |status| {
-            exit_status(
-                Exit {
-                    status,
-                    oom_killed: false,
-                },
-                0,
-            )
-        };
-        assert_eq!(exit(ExitStatus::Code(3)), 3);
-        let killed = ExitStatus::Signal {
-            signal: 9,
-            core_dumped: false,
-        };
-        assert_eq!(exit(killed), 137);
     }
 }

@@ -3,7 +3,8 @@
 
 /// All went well; from `run`, the command in the guest exited with 0.
 pub const SUCCESS: u8 = 0;
-/// `doctor` or `plugin check` found something that is not as it should be.
+/// `doctor` or `plugin check` found something that is not as it should be, or a command
+/// of `golem exec-script` failed.
 pub const UNHEALTHY: u8 = 1;
 /// The limit of `--timeout` passed, as timeout(1) has it.
 pub const TIMED_OUT: u8 = 124;

@@ -10,16 +10,9 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 
-use crate::{status, stdin};
-
-const TAKEN: [Signal; 4] = [
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGHUP,
-];
+use crate::{interrupt, status, stdin};
 
 /// What signals do to one copy.
 pub struct Interrupt {
@@ -58,22 +51,8 @@ impl Interrupt {
     /// Takes the signals from their default actions in this thread and those
     /// that it starts.
     pub fn take_signals(&self) -> Result<()> {
-        let mask: SigSet = TAKEN.into_iter().collect();
-        mask.thread_block().context("block signals")?;
         let state = Arc::clone(&self.state);
-        // It ends with the process.
-        std::thread::Builder::new()
-            .name("signals".into())
-            .spawn(move || {
-                while let Ok(signal) = mask.wait() {
-                    let end = lock(&state).take(signal);
-                    if let Some(status) = end {
-                        std::process::exit(status.into());
-                    }
-                }
-            })
-            .context("start the thread for signals")?;
-        Ok(())
+        interrupt::take_signals(move |signal| lock(&state).take(signal))
     }
 
     /// From now on there is something to tidy up.
