@@ -134,6 +134,7 @@ fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
 pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
     Ok(vec![
         ("SHEM_BIN".into(), built.shem.clone().into()),
+        ("SHEM_RUNTIME".into(), built.runtime.clone().into()),
         ("SHEM_GUEST_INIT".into(), built.guest_init.clone().into()),
         ("SHEM_DEMO_IMAGE".into(), built.demo_image.clone().into()),
         (
