@@ -55,6 +55,11 @@ pub fn demo_image() -> PathBuf {
     variable("SHEM_DEMO_IMAGE")
 }
 
+/// The program `ya-runtime-shem`.
+pub fn runtime() -> PathBuf {
+    variable("SHEM_RUNTIME")
+}
+
 /// The image of real programs, which the long run has.
 pub fn debian_image() -> PathBuf {
     variable("SHEM_DEBIAN_IMAGE")
