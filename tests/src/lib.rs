@@ -70,6 +70,16 @@ pub fn guest_programs() -> PathBuf {
     variable("SHEM_GUEST_PROGRAMS")
 }
 
+/// The Debian package.
+pub fn package() -> PathBuf {
+    variable("SHEM_PACKAGE")
+}
+
+/// A folder with Debian's essential packages, and dpkg's list of them.
+pub fn debian_root() -> PathBuf {
+    variable("SHEM_DEBIAN_ROOT")
+}
+
 /// The folder of plugins that were made by `shem plugin new`.
 pub fn newcomer() -> PathBuf {
     variable("SHEM_NEWCOMER")
