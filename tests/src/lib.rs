@@ -57,6 +57,11 @@ pub fn demo_image() -> PathBuf {
     variable("SHEM_DEMO_IMAGE")
 }
 
+/// The program `ya-runtime-shem`.
+pub fn runtime() -> PathBuf {
+    variable("SHEM_RUNTIME")
+}
+
 /// The image of real programs, which the long run has.
 pub fn debian_image() -> PathBuf {
     variable("SHEM_DEBIAN_IMAGE")
@@ -65,6 +70,16 @@ pub fn debian_image() -> PathBuf {
 /// The folder of `posix-suite` and `fs-exerciser`, built to run in any guest.
 pub fn guest_programs() -> PathBuf {
     variable("SHEM_GUEST_PROGRAMS")
+}
+
+/// The Debian package.
+pub fn package() -> PathBuf {
+    variable("SHEM_PACKAGE")
+}
+
+/// A folder with Debian's essential packages, and dpkg's list of them.
+pub fn debian_root() -> PathBuf {
+    variable("SHEM_DEBIAN_ROOT")
 }
 
 /// The folder of plugins that were made by `shem plugin new`.

@@ -44,6 +44,8 @@ pub enum Task {
         /// Debian's kernel as it is, or ours, which starts faster
         pack: PackName,
     },
+    /// Make the Debian package for providers and print its file
+    Deb,
     /// Run fuzz targets, all or those named
     Fuzz {
         /// How long each

@@ -1,15 +1,16 @@
 //! Checks of the sources that need no guest: format, lints, documentation,
 //! and what the dependencies may be.
 
-use std::path::PathBuf;
-
 use anyhow::{Context, Result};
 
-use crate::{cargo, paths, process, say};
+use crate::{cargo, paths, process, say, tool};
 
-/// Built once and kept in the cache; a fixed version, so that the same
-/// `deny.toml` means the same everywhere.
-const CARGO_DENY: &str = "0.20.2";
+/// In a fixed version, so that the same `deny.toml` means the same everywhere.
+const CARGO_DENY: tool::Tool = tool::Tool {
+    name: "cargo-deny",
+    version: "0.20.2",
+    minutes: 2,
+};
 
 /// Runs them all and stops at the first that fails.
 pub fn all() -> Result<()> {
@@ -26,23 +27,7 @@ pub fn all() -> Result<()> {
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     say("checking: cargo deny");
-    let mut deny = process::command(cargo_deny()?);
+    let mut deny = process::command(tool::ensure(&CARGO_DENY)?);
     deny.args(["--offline", "check", "licenses", "bans", "sources"]);
     process::quiet(deny.current_dir(paths::root()))
-}
-
-fn cargo_deny() -> Result<PathBuf> {
-    let folder = paths::cache()?.join(format!("tools/cargo-deny-{CARGO_DENY}"));
-    let program = folder.join("bin/cargo-deny");
-    let _lock = paths::lock("tools")?;
-    if !program.exists() {
-        say("cargo-deny: building (about 2 minutes, once)");
-        let scratch = paths::Scratch::new("cargo-deny")?;
-        let mut install = cargo("install --quiet --locked --no-default-features cargo-deny");
-        install
-            .args(["--version", CARGO_DENY, "--root"])
-            .arg(&folder);
-        process::quiet(install.env("CARGO_TARGET_DIR", scratch.path()))?;
-    }
-    Ok(program)
 }

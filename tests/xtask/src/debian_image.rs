@@ -1,19 +1,17 @@
 //! An image of real programs for the long tests: databases, git, a compiler, a
-//! stress test. Made of Debian's packages, which are fetched by the host's own
-//! apt and unpacked, never installed: no script of theirs runs, and it takes
-//! no root.
+//! stress test. Made of Debian's packages.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
+use crate::debian_tree::{self, LEFT_OUT, MERGED};
 use crate::process::{self, command};
-use crate::{packages, paths, say};
+use crate::{paths, say};
 
 /// What the tests run. What these need comes with them; an essential package
 /// needs to be named, as Debian leaves out that it is needed.
@@ -34,15 +32,6 @@ const PACKAGES: &[&str] = &[
     "sqlite3",
     "stress-ng",
 ];
-/// Folders of the packages that no test looks at.
-const LEFT_OUT: &[&str] = &[
-    "usr/share/doc",
-    "usr/share/info",
-    "usr/share/locale",
-    "usr/share/man",
-];
-/// Since Debian 12 these are links into `usr`, which a package makes by a script.
-const MERGED: &[&str] = &["bin", "lib", "lib64", "sbin"];
 /// Packs in seconds, where the default takes minutes.
 const COMPRESSION: &str = "zstd:1";
 const USERS: &str = "root:x:0:0:root:/root:/bin/bash\nuser:x:1000:1000:user:/tmp:/bin/bash\n";
@@ -66,28 +55,8 @@ pub fn ensure(shem: &Path) -> Result<PathBuf> {
 
 fn make(shem: &Path, image: &Path) -> Result<()> {
     let scratch = paths::Scratch::new("debian-image")?;
-    let archives = scratch.path().join("archives");
-    fetch(scratch.path(), &archives).or_else(|_| {
-        packages::apt_update()?;
-        fetch(scratch.path(), &archives)
-    })?;
     let tree = scratch.path().join("tree");
-    for name in MERGED {
-        paths::make(&tree.join("usr").join(name))?;
-        symlink(Path::new("usr").join(name), tree.join(name))?;
-    }
-    let mut unpacked = 0;
-    for entry in fs::read_dir(&archives)?.flatten() {
-        if entry
-            .path()
-            .extension()
-            .is_some_and(|extension| extension == "deb")
-        {
-            unpack(&entry.path(), &tree)?;
-            unpacked += 1;
-        }
-    }
-    ensure!(unpacked >= PACKAGES.len(), "apt left {unpacked} packages");
+    debian_tree::make(PACKAGES, scratch.path(), &tree)?;
     finish(&tree)?;
     // In an archive everything can belong to root without us being root.
     let archive = scratch.path().join("tree.tar");
@@ -104,47 +73,6 @@ fn make(shem: &Path, image: &Path) -> Result<()> {
         .args(["--comp", COMPRESSION]);
     process::quiet(&mut build)?;
     fs::rename(&made, image).with_context(|| format!("keep {}", image.display()))
-}
-
-/// Has apt fetch the packages and all that they need, as on a machine that has none.
-fn fetch(scratch: &Path, archives: &Path) -> Result<()> {
-    let status = scratch.join("status");
-    fs::write(&status, "")?;
-    paths::make(&archives.join("partial"))?;
-    let mut apt = command("apt-get");
-    for (option, value) in [
-        ("Dir::State::status=", status.as_path()),
-        ("Dir::Cache::archives=", archives),
-        // As root apt would become a user who may not write into the cache.
-        ("APT::Sandbox::User=", Path::new("root")),
-        ("Debug::NoLocking=", Path::new("1")),
-    ] {
-        apt.arg("-o").arg(format!("{option}{}", value.display()));
-    }
-    apt.args(["-q", "-y", "--no-install-recommends", "--download-only"]);
-    process::quiet(apt.arg("install").args(PACKAGES))
-}
-
-fn unpack(package: &Path, tree: &Path) -> Result<()> {
-    let mut files = command("dpkg-deb")
-        .arg("--fsys-tarfile")
-        .arg(package)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("start dpkg-deb")?;
-    let mut tar = command("tar");
-    tar.args(["-x", "--no-same-owner", "--keep-directory-symlink", "-C"]);
-    tar.arg(tree);
-    for folder in LEFT_OUT {
-        tar.arg(format!("--exclude=./{folder}/*"));
-    }
-    let unpacked = tar
-        .stdin(files.stdout.take().expect("it is piped"))
-        .status();
-    let whole = unpacked.context("start tar")?.success() && files.wait()?.success();
-    ensure!(whole, "{} cannot be unpacked", package.display());
-    Ok(())
 }
 
 /// What scripts of the packages would have done.

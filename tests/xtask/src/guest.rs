@@ -1,5 +1,5 @@
-//! What a VM needs and this checkout builds: `shem` with its plugins, the static
-//! `guest-init` and a small demo image.
+//! What a VM needs and this checkout builds: `shem` with its plugins, the runtime, the
+//! static `guest-init`, a small demo image and that of the runtime's self-test.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::process::{self, command};
 use crate::{cargo, paths, say};
@@ -15,9 +15,18 @@ use crate::{cargo, paths, say};
 /// The only target whose static standard library is at hand everywhere.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// The programs and the image.
+/// What providers look for beside or below the runtime.
+const SELF_TEST_IMAGE: &str = "self-test.gvmi";
+/// Its command, in the guest and among what is built.
+const SELF_TEST: &str = "ya-self-test";
+/// Most bytes of it: every provider has it, and boots it often.
+const MAX_SELF_TEST_IMAGE: u64 = 2 << 20;
+
+/// The programs and the images.
 pub struct Built {
     pub shem: PathBuf,
+    /// The image of its self-test lies beside it, where it looks for it.
+    pub runtime: PathBuf,
     pub guest_init: PathBuf,
     pub demo_image: PathBuf,
     /// The folder of the programs that test file systems in a guest.
@@ -28,25 +37,29 @@ pub struct Built {
 pub fn build() -> Result<Built> {
     let target = paths::target()?;
     let guest_init = build_guest_init(&target)?;
-    say("building shem and its plugins");
-    let shem = "build --quiet --release -p shem_cli -p ya_runtime -p entropy -p net";
-    process::quiet(&mut cargo(shem))?;
+    say("building shem, its plugins and the runtime");
+    let programs = "build --quiet --release -p shem_cli -p entropy -p net -p ya_runtime";
+    process::quiet(&mut cargo(programs))?;
     let shem = target.join("release/shem");
     let demo_image = build_demo_image(&target, &shem)?;
+    let guest_programs = target.join("guest").join(TARGET).join("guest");
+    let self_test_image = target.join("release").join(SELF_TEST_IMAGE);
+    build_self_test_image(&guest_programs.join(SELF_TEST), &self_test_image, &shem)?;
     Ok(Built {
         shem,
+        runtime: target.join("release/ya-runtime-shem"),
         guest_init,
         demo_image,
-        guest_programs: target.join("guest").join(TARGET).join("guest"),
+        guest_programs,
     })
 }
 
 /// Builds what runs in guests, and puts `guest-init` beside the built programs,
 /// where `shem` looks for it.
 fn build_guest_init(target: &Path) -> Result<PathBuf> {
-    say("building guest-init and the programs that test file systems");
-    let built =
-        build_static(target, &["guest_init", "posix_suite", "net_probe"])?.join("guest-init");
+    say("building guest-init and the programs that run in guests");
+    let packages = ["guest_init", "ya_self_test", "posix_suite", "net_probe"];
+    let built = build_static(target, &packages)?.join("guest-init");
     for profile in ["debug", "release"] {
         paths::copy_if_changed(&built, &target.join(profile).join("guest-init"))?;
     }
@@ -103,8 +116,39 @@ fn build_demo_image(target: &Path, shem: &Path) -> Result<PathBuf> {
     let scratch = paths::Scratch::new("demo")?;
     let tree = scratch.path().join("tree");
     fill_demo_tree(&tree).context("lay out the demo image")?;
+    let greeting = "echo \"Hello from a VM: $(uname -sr), up for $(cut -d' ' -f1 /proc/uptime) s\"";
+    let cmd = serde_json::to_string(&["sh", "-c", greeting]).expect("strings become JSON");
+    build_image(&tree, &image, shem, &["--cmd", &cmd])?;
+    Ok(image)
+}
+
+/// Makes the self-test's image: its command, and the volume for its result. All else
+/// is the guest's to make.
+fn build_self_test_image(program: &Path, image: &Path, shem: &Path) -> Result<()> {
+    if modified(image) > modified(program) && modified(image) > modified(shem) {
+        return Ok(());
+    }
+    say("making the self-test's image");
+    let scratch = paths::Scratch::new("self-test")?;
+    let tree = scratch.path().join("tree");
+    paths::make(&tree)?;
+    fs::copy(program, tree.join(SELF_TEST))
+        .with_context(|| format!("copy {}", program.display()))?;
+    build_image(&tree, image, shem, &["--volume", "/mnt/out"])?;
+    let size = fs::metadata(image).context("look at the image")?.len();
+    ensure!(
+        size < MAX_SELF_TEST_IMAGE,
+        "{} has {size} bytes: what made {SELF_TEST} so large?",
+        image.display()
+    );
+    Ok(())
+}
+
+/// Makes an image of what is in `tree`, with more words for `shem image build`.
+/// Beside `tree` there is room.
+fn build_image(tree: &Path, image: &Path, shem: &Path, words: &[&str]) -> Result<()> {
     // In an archive everything can belong to root without us being root.
-    let archive = scratch.path().join("demo.tar");
+    let archive = tree.with_extension("tar");
     let mut tar = command("tar");
     tar.args([
         "--owner=root:0",
@@ -113,18 +157,15 @@ fn build_demo_image(target: &Path, shem: &Path) -> Result<PathBuf> {
         "--sort=name",
         "-C",
     ]);
-    process::quiet(tar.arg(&tree).arg("-cf").arg(&archive).arg("."))?;
-    let greeting = "echo \"Hello from a VM: $(uname -sr), up for $(cut -d' ' -f1 /proc/uptime) s\"";
-    let cmd = serde_json::to_string(&["sh", "-c", greeting]).expect("strings become JSON");
+    process::quiet(tar.arg(tree).arg("-cf").arg(&archive).arg("."))?;
     let mut build = command(shem);
     build
         .args(["image", "build"])
         .arg(&archive)
         .arg("-o")
-        .arg(&image)
-        .args(["--cmd", &cmd]);
-    process::quiet(&mut build)?;
-    Ok(image)
+        .arg(image)
+        .args(words);
+    process::quiet(&mut build)
 }
 
 fn modified(path: &Path) -> Option<SystemTime> {

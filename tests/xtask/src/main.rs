@@ -1,9 +1,12 @@
-//! The project's own commands: `cargo xtask run`, `test`, `lab`, `kernel`,
+//! The project's own commands: `cargo xtask run`, `test`, `lab`, `kernel`, `deb`,
 //! `ci`, `fuzz` and `bench`. Each sets up what it needs by itself.
 
 mod args;
 mod checks;
+mod deb;
 mod debian_image;
+mod debian_root;
+mod debian_tree;
 mod fuzz;
 mod guest;
 mod kernel;
@@ -15,6 +18,7 @@ mod place;
 mod process;
 mod tally;
 mod tests;
+mod tool;
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -56,6 +60,11 @@ fn perform(task: Task) -> Result<i32> {
         Task::Kernel { pack } => {
             packages::ensure()?;
             println!("{}", kernel::ensure(pack.into())?.display());
+            Ok(0)
+        }
+        Task::Deb => {
+            packages::ensure()?;
+            println!("{}", deb::build(&guest::build()?)?.display());
             Ok(0)
         }
         Task::Fuzz { seconds, target } => {

@@ -36,6 +36,8 @@ const NEEDED: &[&str] = &[
     "bc",
     "libelf-dev",
     "libssl-dev",
+    // The package of ours: what its programs need of the system.
+    "dpkg-dev",
     // libFuzzer is C++.
     "g++",
 ];

@@ -16,7 +16,7 @@ use crate::lab::shell_word;
 use crate::place::Place;
 use crate::process::{self, show};
 use crate::tally::{Counter, Tally};
-use crate::{cargo, checks, debian_image, fuzz, newcomer, packages, paths, say};
+use crate::{cargo, checks, deb, debian_image, debian_root, fuzz, newcomer, packages, paths, say};
 
 /// Seconds for each fuzz target, every day and in the long run.
 const FUZZ_SECONDS: u64 = 5;
@@ -95,6 +95,8 @@ fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
     let mut env = environment(&built)?;
     let newcomer = newcomer::build(&built.shem)?;
     env.push(("SHEM_NEWCOMER".into(), newcomer.into()));
+    env.push(("SHEM_PACKAGE".into(), deb::build(&built)?.into()));
+    env.push(("SHEM_DEBIAN_ROOT".into(), debian_root::ensure()?.into()));
     if selection.long {
         env.push(("SHEM_TEST_LONG".into(), "1".into()));
         let image = debian_image::ensure(&built.shem)?;
@@ -134,6 +136,7 @@ fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
 pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
     Ok(vec![
         ("SHEM_BIN".into(), built.shem.clone().into()),
+        ("SHEM_RUNTIME".into(), built.runtime.clone().into()),
         ("SHEM_GUEST_INIT".into(), built.guest_init.clone().into()),
         ("SHEM_DEMO_IMAGE".into(), built.demo_image.clone().into()),
         (

@@ -89,7 +89,7 @@ struct Key {
     /// Of this host's uptime.
     boot: String,
     version: String,
-    /// Program, kernel, image: path, length and time of change of each.
+    /// Program, kernel, guest-init, image: path, length and time of change of each.
     files: Vec<(PathBuf, u64, Duration)>,
     cpu_cores: u64,
     mem_gib: f64,
@@ -140,7 +140,8 @@ pub fn self_test(args: &Args) -> Result<Value> {
 impl Key {
     fn new(args: &Args, image: &Path) -> Result<Self> {
         let program = env::current_exe().context("find this program")?;
-        let kernel = shem::Store::discover().kernel(None)?.vmlinux();
+        let store = shem::Store::discover();
+        let (kernel, init) = (store.kernel(None)?.vmlinux(), store.guest_init()?);
         let about = |path: PathBuf| {
             let data =
                 fs::metadata(&path).with_context(|| format!("look at {}", path.display()))?;
@@ -154,7 +155,7 @@ impl Key {
         Ok(Key {
             boot: fs::read_to_string(boot).with_context(|| format!("read {boot}"))?,
             version: env!("CARGO_PKG_VERSION").into(),
-            files: [program, kernel, image.to_owned()]
+            files: [program, kernel, init, image.to_owned()]
                 .into_iter()
                 .map(about)
                 .collect::<Result<_>>()?,
