@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command as Program, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -271,10 +271,8 @@ fn receive(happened: &Receiver<Happened>, deadline: Option<Instant>) -> Option<H
     let Some(deadline) = deadline else {
         return happened.recv().ok();
     };
-    match happened.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-        Ok(happened) => Some(happened),
-        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-    }
+    let left = deadline.saturating_duration_since(Instant::now());
+    happened.recv_timeout(left).ok()
 }
 
 fn write(status: &ProcessStatus, sink: &mut impl Sink) -> Result<(), Trouble> {
