@@ -56,6 +56,27 @@ fn what_is_read_only_stays_as_it_is() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
+#[test]
+fn one_name_too_many_is_an_error_of_its_own() {
+    /// ext4's limit of names for a file.
+    const MOST: usize = 65_000;
+    let folder = Folder::of(ROOM);
+    let file = folder.join("f");
+    fs::write(&file, "").unwrap();
+    // The host's part, as a guest would take an hour for it.
+    for number in 1..MOST {
+        fs::hard_link(&file, folder.join(&number.to_string())).unwrap();
+    }
+    let script = "ln /v/f /v/more; stat -c %h /v/f; rm /v/7; ln /v/f /v/more; stat -c %h /v/f";
+    let outcome = Shem::run("tuned", &["-v", &folder.at("/v")], &["sh", "-c", script]).outcome();
+    outcome.assert_ok("65000\n65000\n");
+    assert_eq!(
+        outcome.stderr.matches("Too many links").count(),
+        1,
+        "{outcome:?}"
+    );
+}
+
 /// What the guest is told and what the host has, after the guest made a file
 /// of user 7 with a set-user-id bit and a device node.
 fn owners(option: &str) -> (Folder, String) {
