@@ -1,12 +1,11 @@
 //! Frames to the guest: the driver's buffers of one queue, and what the backend
 //! puts into them. VIRTIO 1.2 section 5.1.6.3 and 5.1.6.4.
 //!
-//! A backend is given room for its longest frame, which is mostly more than it needs.
+//! A backend is given room for its longest frame, which may be more than it needs.
 //! The buffers for it are taken from the ring once and kept for as many frames as
-//! they hold. Of them only as many are laid out as the next frame is likely to fill,
-//! and host memory makes up what is missing. What a longer frame leaves there is
-//! copied into the buffers after them. Where all of these are too small, the frame is
-//! dropped, and they are used for the next one.
+//! they hold. Where the driver's buffers are smaller, host memory makes up what is
+//! missing; a frame that reaches into that is dropped, and its buffers are used for
+//! the next one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -29,10 +28,6 @@ const CHAINS_PER_TURN: usize = 128;
 /// memory after it are pieces as well.
 const MAX_GUEST_PIECES: usize = MAX_FRAME_PIECES - 2;
 
-/// By what part of it the length that a frame is likely to have shrinks with each
-/// frame that is shorter: by half in five.
-const SHRINKAGE: usize = 8;
-
 /// How long a frame waits for a driver that has had the room and does not make it
 /// again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -46,8 +41,6 @@ pub(crate) struct Receiver {
     chains: VecDeque<Chain>,
     pieces: VecDeque<Piece>,
     bytes: usize,
-    /// The length of a frame that the next one is likely not to exceed.
-    likely: usize,
     /// The driver has had room for the longest frame, so it will again: then the
     /// frame waits. A driver that never had is given what fits its buffers.
     roomy: bool,
@@ -70,24 +63,10 @@ struct Piece {
 }
 
 impl Piece {
-    /// It without the first `skipped` bytes, of which there are no more than it has.
-    fn after(self, skipped: usize, memory: &GuestMemory) -> VolatileSlice<'_> {
+    fn slice(self, memory: &GuestMemory) -> VolatileSlice<'_> {
         GuestMemoryBackend::get_slice(memory, self.address, self.len)
             .expect("guest memory stays where it was when the chain was taken")
-            .offset(skipped)
-            .expect("no more than the piece is skipped")
     }
-}
-
-/// What the backend wrote.
-struct Came<'a> {
-    /// Bytes with its own header.
-    len: usize,
-    header: Header,
-    /// Bytes of guest memory that were laid out for the frame.
-    laid: usize,
-    /// What it wrote after these, and older bytes.
-    spill: VolatileSlice<'a>,
 }
 
 /// What there is room for a frame in.
@@ -109,7 +88,6 @@ impl Receiver {
             chains: VecDeque::new(),
             pieces: VecDeque::new(),
             bytes: 0,
-            likely: ETHERNET,
             roomy: false,
             patience: None,
         }
@@ -143,10 +121,10 @@ impl Receiver {
             if service.guest.card.info.header {
                 room.push(header);
             }
-            let laid = self.lay_out(memory, &mut room);
+            let held = self.lay_out(memory, &mut room);
             let longest = service.guest.card.longest_frame();
-            if laid < longest {
-                let missing = spill.subslice(0, longest - laid);
+            if held < longest {
+                let missing = spill.subslice(0, longest - held);
                 room.push(missing.expect("it has room for the longest frame"));
             }
             let len = match service.backend.receive(pair, &room) {
@@ -162,13 +140,7 @@ impl Receiver {
             if service.guest.card.info.header {
                 header.copy_to(&mut copy.0);
             }
-            let came = Came {
-                len,
-                header: copy,
-                laid,
-                spill,
-            };
-            self.deliver(&came, service)?;
+            self.deliver(len, held, copy, service)?;
         }
         Ok(Pause::Budget)
     }
@@ -243,33 +215,36 @@ impl Receiver {
         Ok(true)
     }
 
-    /// Adds memory of the chains after the header to `room`, as much as a frame is
-    /// likely to fill, and says how many bytes that is.
+    /// Adds the memory of the chains after the header to `room`, and says how many
+    /// bytes that is.
     fn lay_out<'m>(&self, memory: &'m GuestMemory, room: &mut Vec<VolatileSlice<'m>>) -> usize {
         let mut skip = NET_HEADER;
-        let mut laid = 0;
+        let mut held = 0;
         for piece in self.pieces.iter().take(MAX_GUEST_PIECES) {
-            if laid >= self.likely {
-                break;
-            }
             let skipped = skip.min(piece.len);
             skip -= skipped;
             if skipped < piece.len {
-                let slice = piece.after(skipped, memory);
-                laid += slice.len();
+                let slice = piece.slice(memory).offset(skipped);
+                let slice = slice.expect("less than the piece is skipped");
+                held += slice.len();
                 room.push(slice);
             }
         }
-        laid
+        held
     }
 
-    /// Gives the guest what the backend wrote.
-    fn deliver(&mut self, came: &Came<'_>, service: &mut Service<'_>) -> Result<(), QueueError> {
-        let header = came.header;
-        let memory = &service.guest.memory;
+    /// Gives the guest what the backend wrote: `len` bytes with its own header, to a
+    /// room that began with `held` bytes of guest memory.
+    fn deliver(
+        &mut self,
+        len: usize,
+        held: usize,
+        header: Header,
+        service: &mut Service<'_>,
+    ) -> Result<(), QueueError> {
         let card = &service.guest.card;
         let counters = &card.counters;
-        let frame = came.len.checked_sub(card.own_header());
+        let frame = len.checked_sub(card.own_header());
         let longest = match card.mtu {
             Some(mtu) if service.guest.agreed.mtu && header.is_whole() => card
                 .longest_frame()
@@ -280,13 +255,12 @@ impl Receiver {
             counters.received_dropped_length.add(1);
             return Ok(());
         };
-        self.likely = frame.max(self.likely - self.likely / SHRINKAGE);
         let accepted = service.guest.agreed.receive;
         if !header.may_be_received(accepted) {
             counters.received_dropped_offload.add(1);
             return Ok(());
         }
-        if NET_HEADER + frame > self.bytes {
+        if frame > held {
             counters.received_dropped_room.add(1);
             return Ok(());
         }
@@ -299,12 +273,7 @@ impl Receiver {
         let count = fitting.count();
         let mut header = header.to_receive(accepted);
         header.set_buffers(count as u16);
-        self.write(0, VolatileSlice::from(header.0.as_mut_slice()), memory);
-        if let Some(rest) = frame.checked_sub(came.laid) {
-            let rest = came.spill.subslice(0, rest);
-            let rest = rest.expect("it has room for the longest frame");
-            self.write(NET_HEADER + came.laid, rest, memory);
-        }
+        self.write_header(&service.guest.memory, &header);
 
         let mut left = NET_HEADER + frame;
         for chain in self.chains.drain(..count) {
@@ -313,29 +282,25 @@ impl Receiver {
             self.bytes -= chain.bytes;
             self.pieces.drain(..chain.pieces);
             // At most the longest frame and its header.
-            self.queue.complete(memory, chain.head, used as u32)?;
+            self.queue
+                .complete(&service.guest.memory, chain.head, used as u32)?;
         }
-        self.queue.publish(memory)?;
+        self.queue.publish(&service.guest.memory)?;
         service.passed(frame);
         counters.received_frames.add(1);
         counters.received_bytes.add(frame as u64);
         Ok(())
     }
 
-    /// Writes `bytes` to the memory of the chains, from its byte `at` on.
-    fn write(&self, mut at: usize, mut bytes: VolatileSlice<'_>, memory: &GuestMemory) {
+    fn write_header(&self, memory: &GuestMemory, header: &Header) {
+        let mut rest = header.0.as_slice();
         for piece in &self.pieces {
-            if bytes.is_empty() {
+            if rest.is_empty() {
                 break;
             }
-            let skipped = at.min(piece.len);
-            at -= skipped;
-            if skipped < piece.len {
-                let slice = piece.after(skipped, memory);
-                bytes.copy_to_volatile_slice(slice);
-                let copied = slice.len().min(bytes.len());
-                bytes = bytes.offset(copied).expect("no more than all is copied");
-            }
+            let (now, later) = rest.split_at(piece.len.min(rest.len()));
+            piece.slice(memory).copy_from(now);
+            rest = later;
         }
     }
 }

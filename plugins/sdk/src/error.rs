@@ -10,8 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why a callback failed. Made from any error by `?`; its text has the causes.
 pub struct Error {
     errno: i32,
-    /// `None`: what the number says, which costs nothing where it is a mere answer.
-    text: Option<String>,
+    text: String,
 }
 
 impl Error {
@@ -19,7 +18,7 @@ impl Error {
     pub fn new(text: impl Into<String>) -> Self {
         Error {
             errno: libc::EIO,
-            text: Some(text.into()),
+            text: text.into(),
         }
     }
 
@@ -29,7 +28,7 @@ impl Error {
         Error {
             // A host takes positive numbers and 0 for successes.
             errno: if errno > 0 { errno } else { libc::EIO },
-            text: None,
+            text: io::Error::from_raw_os_error(errno).to_string(),
         }
     }
 
@@ -38,32 +37,24 @@ impl Error {
         self.errno
     }
 
-    /// What there is to say besides the number.
-    pub(crate) fn text(&self) -> Option<&str> {
-        self.text.as_deref()
-    }
-
     /// The same with what was being attempted before it.
     pub fn context(self, what: &str) -> Self {
         Error {
             errno: self.errno,
-            text: Some(format!("{what}: {self}")),
+            text: format!("{what}: {}", self.text),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.text {
-            Some(text) => f.write_str(text),
-            None => write!(f, "{}", io::Error::from_raw_os_error(self.errno)),
-        }
+        f.write_str(&self.text)
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self} (errno {})", self.errno)
+        write!(f, "{} (errno {})", self.text, self.errno)
     }
 }
 
@@ -82,7 +73,7 @@ impl<E: std::error::Error + 'static> From<E> for Error {
         }
         Error {
             errno: errno.unwrap_or(libc::EIO),
-            text: Some(text),
+            text,
         }
     }
 }

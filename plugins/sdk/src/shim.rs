@@ -188,9 +188,7 @@ fn guarded<T>(host: Host, body: impl FnOnce() -> Result<T>) -> std::result::Resu
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
-            if let Some(text) = error.text() {
-                host.set_error(text);
-            }
+            host.set_error(&error.to_string());
             Err(error.errno())
         }
         Err(panic) => {

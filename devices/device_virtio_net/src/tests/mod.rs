@@ -6,7 +6,6 @@ mod configuration;
 mod driver;
 mod ends;
 mod hostile;
-mod lengths;
 mod life;
 mod limits;
 mod multiqueue;
