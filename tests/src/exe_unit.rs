@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub use self::wire::{bytes, number, text};
 use self::wire::{decode, read_varint, varint};
-use crate::{LIMIT, Outcome, build_image, demo_image, variable};
+use crate::{LIMIT, Outcome, build_image, demo_image, runtime};
 
 /// A verb of the runtime with the options that exe-unit gives it.
 pub struct Call {
@@ -202,7 +202,7 @@ impl Activity {
 impl Call {
     /// `ya-runtime-shem ARGS…`.
     pub fn new<S: AsRef<OsStr>>(args: &[S]) -> Self {
-        Self::of_program(&program(), args)
+        Self::of_program(&runtime(), args)
     }
 
     fn of<S: AsRef<OsStr>>(provider: &Provider, args: &[S]) -> Self {
@@ -270,14 +270,6 @@ impl Call {
             processes: HashMap::new(),
             counters: HashMap::new(),
         }
-    }
-}
-
-/// The program, beside `shem` unless said otherwise.
-pub(crate) fn program() -> PathBuf {
-    match std::env::var_os("SHEM_RUNTIME") {
-        Some(path) => path.into(),
-        None => variable("SHEM_BIN").with_file_name("ya-runtime-shem"),
     }
 }
 

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use nix::unistd::geteuid;
 
-use crate::exe_unit::{self, Activity, Provider};
-use crate::{Folder, Shem, demo_image, variable};
+use crate::exe_unit::{Activity, Provider};
+use crate::{Folder, Shem, demo_image, runtime, variable};
 
 /// The user and group `nobody`, whose ids are the same everywhere.
 const NOBODY: u32 = 65_534;
@@ -38,7 +38,7 @@ impl Unprivileged {
         install(&variable("SHEM_BIN"), &folder.join("shem"));
         install(&variable("SHEM_GUEST_INIT"), &folder.join("guest-init"));
         install(&demo_image(), &folder.join("demo.gvmi"));
-        install(&exe_unit::program(), &folder.join(RUNTIME));
+        install(&runtime(), &folder.join(RUNTIME));
         Unprivileged(folder)
     }
 

@@ -1,24 +1,17 @@
 //! `shem shell` and `shem golem exec-script` with real guests, deployed and booted as
 //! Golem's exe-unit has it.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use e2e_tests::{LIMIT, Outcome, Shem, demo_image};
+use e2e_tests::{LIMIT, Outcome, Shem, demo_image, runtime};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::pty::{Winsize, openpty};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// The runtime's program: what the environment says, or the one beside `shem`.
-fn runtime() -> PathBuf {
-    let beside = || Shem::folder().join("ya-runtime-shem");
-    env::var_os("SHEM_RUNTIME").map_or_else(beside, PathBuf::from)
-}
 
 /// `shem shell demo.gvmi OPTIONS…`, with its temporary folders in `place`.
 fn shell(place: &Path, options: &[&str]) -> Shem {
