@@ -3,9 +3,11 @@
 
 use std::collections::HashMap;
 
-use super::error::{OciFault, shown};
+use super::error::OciFault;
+use super::forward::{Cursor, Forward, Stream};
 use super::input::{Unpacker, unpacker};
-use super::walk::{Cursor, Entry, Forward, Kind, Stream, Walker};
+use super::text::shown;
+use super::walk::{Entry, Kind, Walker};
 use crate::blob::Blob;
 
 /// Most bytes that the list of entries may take: names, links and

@@ -8,8 +8,8 @@ use super::manifest::{Descriptor, Document, Manifest, RawDescriptor};
 use super::media::DocumentType;
 use super::platform::Platform;
 
-/// Indexes that may be one in another. Layouts have one above the images', and
-/// an image for several platforms another.
+/// Most documents in a row, of which the last must be an image's manifest. An
+/// image for several platforms takes two.
 pub const MAX_INDEX_DEPTH: usize = 4;
 
 /// What BuildKit marks manifests with that tell of another one.

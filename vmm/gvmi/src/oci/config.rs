@@ -6,11 +6,15 @@ use chrono::DateTime;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::error::{OciFault, shown};
+use super::error::OciFault;
 use super::json;
 use super::platform::Platform;
+use super::text::shown;
 use crate::config::ContainerConfig;
 use crate::digest::Digest;
+
+/// Most layers of one image. Docker stacks up to 127.
+const MAX_LAYERS: usize = 1000;
 
 /// What is used of it.
 #[derive(Debug)]
@@ -69,6 +73,12 @@ impl ImageConfig {
 
     /// What each of `layers` layers must unpack to.
     pub(crate) fn layers(&self, layers: usize) -> Result<Vec<Option<Digest>>, OciFault> {
+        if layers > MAX_LAYERS {
+            return Err(OciFault::TooManyLayers {
+                layers,
+                max: MAX_LAYERS,
+            });
+        }
         match &self.diff_ids {
             None => Ok(vec![None; layers]),
             Some(ids) if ids.len() == layers => Ok(ids.iter().copied().map(Some).collect()),

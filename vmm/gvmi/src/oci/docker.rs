@@ -11,12 +11,13 @@ use serde::Deserialize;
 
 use super::archive::Archive;
 use super::config::ImageConfig;
-use super::error::{OciError, OciFault, shown};
+use super::error::{OciError, OciFault};
 use super::image::{OciImage, OpenOptions};
 use super::input::Input;
 use super::json;
 use super::manifest::verify_digest;
 use super::platform::Platform;
+use super::text::shown;
 use crate::digest::Digest;
 use crate::layer::Layer;
 

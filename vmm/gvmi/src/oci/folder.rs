@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
-use super::error::{OciFault, shown};
+use super::error::OciFault;
+use super::text::shown;
 use crate::blob::Blob;
 
 /// An open folder.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::archive::Archive;
 use super::choose::choose_of;
-use super::error::{OciError, OciFault, shown};
+use super::error::{OciError, OciFault};
 use super::folder::Folder;
 use super::image::{OciImage, OpenOptions};
 use super::input::Input;
@@ -15,6 +15,7 @@ use super::json;
 use super::manifest::{Descriptor, Document, RawDescriptor};
 use super::media::DocumentType;
 use super::platform::Platform;
+use super::text::shown;
 use crate::blob::Blob;
 use crate::digest::Digest;
 

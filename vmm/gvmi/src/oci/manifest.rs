@@ -7,9 +7,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::error::{OciFault, shown};
+use super::error::OciFault;
 use super::media::{DocumentType, check_image, check_layer};
 use super::platform::Platform;
+use super::text::shown;
 use crate::digest::Digest;
 
 /// What a blob is, and how it can be checked.

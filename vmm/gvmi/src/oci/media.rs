@@ -1,7 +1,8 @@
 //! The media types of manifests, configurations and layers (OCI image
 //! specification 1.1, "Media Types"; Docker's image manifest version 2).
 
-use super::error::{OciFault, shown};
+use super::error::OciFault;
+use super::text::shown;
 use crate::digest::Digest;
 
 /// The types that can be built from, as a registry is asked for them.

@@ -11,6 +11,7 @@ mod config;
 mod docker;
 mod error;
 mod folder;
+mod forward;
 mod image;
 mod input;
 mod json;
@@ -18,6 +19,7 @@ mod layout;
 mod manifest;
 mod media;
 mod platform;
+mod text;
 mod walk;
 
 pub(crate) use archive::{ArchiveKind, archive_kind};

@@ -211,6 +211,14 @@ fn each_fault_of_an_archive_has_its_own_answer() {
             diff_ids: 1
         }
     ));
+    let answer = fault(&with_manifest(
+        files.clone(),
+        &json!([{"Config": config, "Layers": vec![layer; 1001]}]),
+    ));
+    assert!(
+        matches!(answer, OciFault::TooManyLayers { .. }),
+        "{answer:?}"
+    );
 }
 
 #[test]
