@@ -19,7 +19,9 @@ mod fault;
 mod image;
 mod layer;
 mod mksquashfs;
+mod oci;
 mod owners;
+mod source;
 mod superblock;
 mod tar;
 mod trailer;
@@ -32,6 +34,12 @@ pub use digest::{Digest, DigestError};
 pub use fault::{Fault, Found, OpenError};
 pub use image::{Contents, Image};
 pub use layer::Layer;
+pub use oci::{
+    Choice, DEFAULT_UNPACKED_LIMIT, Descriptor, ImageName, Input, MANIFEST_TYPES, MAX_INDEX_DEPTH,
+    MAX_JSON_LEN, Manifest, OciError, OciFault, OciImage, OpenOptions, Platform, PlatformError,
+    choose,
+};
+pub use source::{RecogniseError, RegistryName, Source, SourceArg, SourceError};
 pub use superblock::{Compressor, Superblock};
 pub use tar::TarError;
 pub use trailer::MAX_CONFIG_LEN;
