@@ -1,5 +1,5 @@
-//! Reads and checks an image. Nothing is unpacked and the file is never
-//! written; the guest's kernel is what mounts it.
+//! Opens an image and checks its two ends. The file is never written; the
+//! guest's kernel is what mounts it, and [`crate::Tree`] what reads its tree.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -54,6 +54,10 @@ impl Image {
     /// What was read from it.
     pub fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// The open file, for a read-only disk of [`Contents::device_len`] bytes.

@@ -5,33 +5,40 @@
 //! squashfs | CRC-32 of the JSON, u32 LE | JSON (ContainerConfig) | its length, 8 digits
 //! ```
 //!
-//! [`Image`] opens and checks one; [`Builder`] makes one. No file system is
-//! mounted or unpacked on the host, only the superblock and the trailer are
-//! parsed.
+//! [`Image`] opens and checks one, [`Tree`] reads what is in it; [`Builder`]
+//! makes one. No file system is mounted or unpacked on the host.
 
 mod blob;
 mod builder;
 mod compression;
 mod config;
+mod diff;
 mod digest;
 mod draft;
+mod export;
 mod fault;
+mod hashes;
 mod image;
 mod layer;
 mod mksquashfs;
 mod oci;
 mod owners;
 mod source;
+mod squashfs;
 mod superblock;
 mod tar;
 mod trailer;
+mod verify;
 
 pub use blob::{Blob, BlobReader};
 pub use builder::{BuildError, Builder, Built};
 pub use compression::{Compression, CompressionError};
 pub use config::ContainerConfig;
+pub use diff::{Aspect, Change, Diff, DiffError};
 pub use digest::{Digest, DigestError};
+pub use export::{ExportError, Exported};
 pub use fault::{Fault, Found, OpenError};
+pub use hashes::Hashes;
 pub use image::{Contents, Image};
 pub use layer::Layer;
 pub use oci::{
@@ -40,9 +47,14 @@ pub use oci::{
     choose,
 };
 pub use source::{RecogniseError, RegistryName, Source, SourceArg, SourceError};
+pub use squashfs::{
+    Damage, Device, Directory, Entry, FileData, FileReader, Inode, Kind, Tree, TreeError,
+    TreeFault, Walk, What, Xattr, display_path,
+};
 pub use superblock::{Compressor, Superblock};
 pub use tar::TarError;
 pub use trailer::MAX_CONFIG_LEN;
+pub use verify::{Counts, Verification};
 
 #[cfg(test)]
 mod tests;

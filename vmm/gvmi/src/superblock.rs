@@ -1,7 +1,7 @@
 //! The first 96 bytes of a squashfs 4.0: what the kernel would check of them
 //! before it mounts, checked against the file first, so that a damaged image
-//! is named here and not by a guest that cannot find its root. Nothing behind
-//! the superblock is parsed on the host.
+//! is named here and not by a guest that cannot find its root. What lies behind
+//! the superblock is read by [`crate::squashfs`].
 
 use crate::fault::Fault;
 
@@ -71,10 +71,24 @@ pub struct Superblock {
     pub flags: u16,
     /// Length of the file system in bytes; padding follows it.
     pub bytes_used: u64,
-    /// Offset of the id table's index, which the writer edits.
-    pub(crate) id_table: u64,
     /// Number of distinct owners and groups.
     pub(crate) ids: u16,
+    /// Number of blocks that hold files' tails.
+    pub(crate) fragments: u32,
+    /// The root folder's inode, as folders refer to one.
+    pub(crate) root: u64,
+    /// Offset of the id table's index, which the writer edits.
+    pub(crate) id_table: u64,
+    /// Offset of the first inode.
+    pub(crate) inode_table: u64,
+    /// Offset of the first folder's names.
+    pub(crate) directory_table: u64,
+    /// Offset of the fragment table's index.
+    pub(crate) fragment_table: Option<u64>,
+    /// Offset of the index of inodes by number.
+    pub(crate) export_table: Option<u64>,
+    /// Offset of the header of the extended attributes.
+    pub(crate) xattr_table: Option<u64>,
 }
 
 impl Superblock {
@@ -115,12 +129,23 @@ impl Superblock {
             mkfs_time: u32_at(8),
             flags: u16_at(24),
             bytes_used,
-            id_table: u64_at(48),
             ids,
+            fragments: u32_at(16),
+            root: u64_at(32),
+            id_table: u64_at(48),
+            inode_table: u64_at(64),
+            directory_table: u64_at(72),
+            fragment_table: table(u64_at(80)),
+            export_table: table(u64_at(88)),
+            xattr_table: table(u64_at(56)),
         };
         check_tables(bytes_used, u64_at(32), &u64_at)?;
         Ok(superblock)
     }
+}
+
+fn table(offset: u64) -> Option<u64> {
+    (offset != NO_TABLE).then_some(offset)
 }
 
 /// The tables follow each other in one order, which is also how the kernel

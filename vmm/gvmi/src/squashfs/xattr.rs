@@ -1,0 +1,121 @@
+//! Extended attributes: inodes with the same ones share a list, and long or
+//! common values are stored once, elsewhere.
+
+use super::error::{Damage, TreeFault, What};
+use super::inode::Inode;
+use super::metadata::Cursor;
+use super::tree::{Tree, Xattrs};
+
+/// In an attribute's type: its value is elsewhere.
+const ELSEWHERE: u16 = 0x100;
+/// Longest name, with its prefix, and longest value, as in Linux.
+const MAX_NAME: usize = 255;
+const MAX_VALUE: u32 = 64 << 10;
+/// Most bytes of names and values of one inode.
+const MAX_TOTAL: usize = 1 << 20;
+
+/// An extended attribute.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Xattr {
+    /// Name with its prefix: `user.`, `trusted.` or `security.`.
+    pub name: Vec<u8>,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+impl Tree<'_> {
+    /// The extended attributes of `inode`, in the order of their names.
+    pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>, TreeFault> {
+        match inode.xattrs {
+            None => Ok(Vec::new()),
+            Some(list) => self.xattr_list(list),
+        }
+    }
+
+    pub(crate) fn xattr_list(&self, list: u32) -> Result<Vec<Xattr>, TreeFault> {
+        let what = What::Xattrs;
+        let number = list.into();
+        let table = self.xattrs.ok_or(Damage::NoSuch {
+            what,
+            number,
+            count: 0,
+        })?;
+        let mut entry = table.lists.entry(self, number)?;
+        let mut cursor = table.cursor(entry.u64(self)?);
+        let count = entry.u32(self)?;
+        let mut found = Vec::new();
+        let mut total = 0;
+        for _ in 0..count {
+            let xattr = self.xattr(&table, &mut cursor)?;
+            total += xattr.name.len() + xattr.value.len();
+            if total > MAX_TOTAL {
+                return Err(TreeFault::Limit {
+                    what: "bytes of extended attributes of an entry",
+                    max: MAX_TOTAL as u64,
+                });
+            }
+            found.push(xattr);
+        }
+        self.charge(total as u64)?;
+        found.sort();
+        Ok(found)
+    }
+
+    fn xattr(&self, table: &Xattrs, cursor: &mut Cursor) -> Result<Xattr, TreeFault> {
+        let kind = cursor.u16(self)?;
+        let name_len = cursor.u16(self)?;
+        let prefix: &[u8] = match kind & !ELSEWHERE {
+            0 => b"user.",
+            1 => b"trusted.",
+            2 => b"security.",
+            _ => b"",
+        };
+        let impossible = |value_len| Damage::Xattr {
+            kind,
+            name_len,
+            value_len,
+        };
+        let len = usize::from(name_len);
+        if prefix.is_empty() || len == 0 || prefix.len() + len > MAX_NAME {
+            return Err(impossible(0).into());
+        }
+        let name = [prefix, &cursor.bytes(self, len)?].concat();
+        if name.contains(&0) {
+            return Err(impossible(0).into());
+        }
+        let value_len = cursor.u32(self)?;
+        let mut elsewhere = None;
+        if kind & ELSEWHERE != 0 {
+            if value_len != 8 {
+                return Err(impossible(value_len).into());
+            }
+            elsewhere = Some(table.cursor(cursor.u64(self)?));
+        }
+        let value = match &mut elsewhere {
+            Some(cursor) => {
+                let value_len = cursor.u32(self)?;
+                self.value(cursor, value_len, impossible)?
+            }
+            None => self.value(cursor, value_len, impossible)?,
+        };
+        Ok(Xattr { name, value })
+    }
+
+    fn value(
+        &self,
+        cursor: &mut Cursor,
+        len: u32,
+        impossible: impl FnOnce(u32) -> Damage,
+    ) -> Result<Vec<u8>, TreeFault> {
+        if len > MAX_VALUE {
+            return Err(impossible(len).into());
+        }
+        cursor.bytes(self, len as usize)
+    }
+}
+
+impl Xattrs {
+    fn cursor(&self, reference: u64) -> Cursor {
+        Cursor::new(What::Xattrs, self.start, reference, self.end)
+    }
+}
