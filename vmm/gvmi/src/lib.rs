@@ -13,16 +13,22 @@ mod blob;
 mod builder;
 mod compression;
 mod config;
+mod decode;
 mod digest;
 mod draft;
 mod fault;
 mod image;
 mod layer;
+mod limits;
+mod merge;
 mod mksquashfs;
 mod owners;
+mod progress;
 mod superblock;
+mod tap;
 mod tar;
 mod trailer;
+mod warnings;
 
 pub use blob::{Blob, BlobReader};
 pub use builder::{BuildError, Builder, Built};
@@ -32,8 +38,13 @@ pub use digest::{Digest, DigestError};
 pub use fault::{Fault, Found, OpenError};
 pub use image::{Contents, Image};
 pub use layer::Layer;
+pub use limits::Limits;
+pub use merge::LayerError;
+#[doc(hidden)]
+pub use merge::merge_layers;
+pub use progress::{Pass, Progress};
 pub use superblock::{Compressor, Superblock};
-pub use tar::TarError;
+pub use tar::{EntryError, TarError};
 pub use trailer::MAX_CONFIG_LEN;
 
 #[cfg(test)]
