@@ -17,7 +17,7 @@ pub fn build(args: BuildArgs) -> Result<u8> {
     let builder = Builder {
         config: config(&args)?,
         compression: args.comp,
-        processors: None,
+        ..Builder::default()
     };
     let built = if args.source == Path::new("-") {
         let stdin = io::stdin();

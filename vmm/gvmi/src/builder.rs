@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::num::NonZeroU32;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 
@@ -15,10 +16,19 @@ use crate::config::ContainerConfig;
 use crate::draft::Draft;
 use crate::fault::Fault;
 use crate::image::Contents;
+use crate::layer::Layer;
+use crate::limits::Limits;
+use crate::merge::{LayerError, MAX_LAYERS, Merge};
 use crate::mksquashfs::Mksquashfs;
 use crate::owners::Owners;
-use crate::tar::{Archive, TarError};
+use crate::progress::{Meter, Progress};
+use crate::tar::{Archive, Attributes, TarError};
 use crate::trailer;
+use crate::warnings::Warnings;
+
+/// Layers that are read at the same time, where that many processors may be
+/// used.
+const READERS: u32 = 2;
 
 /// How to make an image.
 ///
@@ -44,6 +54,8 @@ pub struct Builder {
     pub compression: Compression,
     /// Most processors that compress at the same time; all when `None`.
     pub processors: Option<NonZeroU32>,
+    /// How much an archive or the layers may hold.
+    pub limits: Limits,
 }
 
 /// An image that was made.
@@ -79,6 +91,21 @@ pub enum BuildError {
     /// The archive is not one.
     #[error(transparent)]
     Tar(#[from] TarError),
+    /// A layer is damaged, or holds what no image can.
+    #[error("layer {layer}")]
+    Layer {
+        /// Its name.
+        layer: String,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// No container engine makes so many.
+    #[error("the image has {count} layers, at most {MAX_LAYERS} can be merged (flatten it first)")]
+    Layers {
+        /// How many.
+        count: usize,
+    },
     /// The configuration does not fit into an image.
     #[error(
         "the image's configuration takes {len} bytes, at most {} may be (shorten its labels or environment)",
@@ -124,15 +151,20 @@ impl Builder {
 
     /// Packs the tree below `dir` as it is: names, owners, modes, times, hard
     /// links, devices and extended attributes. What cannot be read is an
-    /// error. An image at `to` inside the tree is not packed.
+    /// error. An image at `to` inside the tree is not packed. The same tree
+    /// with the same times makes the same bytes.
     pub fn pack_dir(&self, dir: &Path, to: &Path) -> Result<Built, BuildError> {
-        let dir = dir.canonicalize().map_err(|error| BuildError::Source {
+        let cannot = |error| BuildError::Source {
             path: dir.to_path_buf(),
             source: error,
-        })?;
+        };
+        let dir = dir.canonicalize().map_err(cannot)?;
+        let made = fs::metadata(&dir).map_err(cannot)?.mtime();
         let trailer = self.trailer()?;
         let draft = self.draft(to)?;
         let mut options = self.options();
+        let made = made.clamp(0, u32::MAX.into());
+        options.extend(["-mkfs-time".into(), made.to_string().into()]);
         if let Ok(old) = to.canonicalize()
             && old.starts_with(&dir)
         {
@@ -144,43 +176,85 @@ impl Builder {
         publish(draft, to, contents, warnings)
     }
 
-    /// Packs an uncompressed tar archive: hard links, devices, owners by
-    /// number and extended attributes (but for the root folder's own) survive.
-    /// A root folder without an entry of its own, and folders that are implied
-    /// only, belong to the root's owner, by default user and group 0, with
-    /// mode 0755. `tar` is read to its end mark and not beyond.
+    /// Packs a tar archive, plain or compressed with gzip or zstd: hard links,
+    /// devices, owners by number and extended attributes (but for the root
+    /// folder's own) survive. A root folder without an entry of its own, and
+    /// folders that are implied only, belong to the root's owner, by default
+    /// user and group 0, with mode 0755. `tar` is read to its end mark; some
+    /// more of it may be. The same archive makes the same bytes.
     pub fn pack_tar(&self, tar: impl Read, to: &Path) -> Result<Built, BuildError> {
         let trailer = self.trailer()?;
-        let archive = Archive::open(tar)?;
+        let archive = Archive::open(tar, &self.limits)?;
         let root = archive.root();
+        // No other time is known before the archive has been passed on.
+        self.pack_stream(trailer, root, root.mtime, to, |sink, owners| {
+            Ok(archive.forward(sink, owners)?)
+        })
+    }
+
+    /// Packs what `layers`, the bottom one first, make together, as a
+    /// container engine would unpack them. Their bytes are read twice and
+    /// their digests checked; `progress` is told how far it is, from this
+    /// thread. The same layers make the same bytes, dated with the newest time
+    /// of anything in them. Of the root folder's attributes the extended ones
+    /// are lost.
+    pub fn pack_layers(
+        &self,
+        layers: &[Layer],
+        to: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Built, BuildError> {
+        let trailer = self.trailer()?;
+        let readers = READERS.min(self.processors.map_or(READERS, NonZeroU32::get));
+        let mut meter = Meter::new(layers, progress);
+        let merge = Merge::new(layers, &self.limits, readers as usize, &mut meter)?;
+        let (root, newest) = (merge.root(), merge.newest());
+        self.pack_stream(trailer, root, newest, to, |sink, owners| {
+            merge.write(owners, sink, &mut meter)
+        })
+    }
+
+    /// Packs the archive that `write` writes. Its file system says that it
+    /// was made at `made`.
+    fn pack_stream(
+        &self,
+        trailer: Vec<u8>,
+        root: Attributes,
+        made: u32,
+        to: &Path,
+        write: impl FnOnce(&mut dyn Write, &Owners) -> Result<Warnings, BuildError>,
+    ) -> Result<Built, BuildError> {
         let owners = Owners::new(root);
         let draft = self.draft(to)?;
         let mut options = self.options();
         // Tar mode leaves the table out that lets overlayfs follow hard links
         // of its lower layer by file handle; packed folders have it.
-        options.extend(["-tar", "-exports", "-noId", "-root-mode"].map(OsString::from));
-        options.push(format!("{:o}", root.mode).into());
+        options.extend(["-tar", "-exports", "-noId"].map(OsString::from));
+        options.extend(["-root-mode".into(), format!("{:o}", root.mode).into()]);
+        options.extend(["-root-time".into(), root.mtime.to_string().into()]);
+        options.extend(["-mkfs-time".into(), made.to_string().into()]);
 
         let mut running =
             Mksquashfs::start(OsStr::new("-"), draft.file(), options, Stdio::piped())?;
         let mut stdin = running.stdin().expect("it was asked for above");
-        let forwarded = archive.forward(&mut stdin, &owners);
+        let written = write(&mut stdin, &owners);
         drop(stdin);
-        let late_root = match forwarded {
-            Ok(late_root) => late_root,
-            // It stopped reading, and its own words say why.
-            Err(TarError::Write(error)) => {
-                running.finish()?;
-                return Err(TarError::Write(error).into());
+        let mut warnings = match written {
+            Ok(warnings) => warnings,
+            Err(error) => {
+                if let BuildError::Tar(TarError::Write(_)) = error {
+                    // It stopped reading, and its own words say why.
+                    running.finish()?;
+                }
+                return Err(error);
             }
-            Err(error) => return Err(error.into()),
         };
-        let mut warnings = running.finish()?;
-        if late_root {
-            warnings.push("the entry of the root folder is not the first and was ignored".into());
-        }
+        running
+            .finish()?
+            .into_iter()
+            .for_each(|line| warnings.add(line));
         if !owners.keeps_group() {
-            warnings.push(format!(
+            warnings.add(format!(
                 "the root folder has group {}, not {}",
                 root.uid, root.gid
             ));
@@ -189,7 +263,7 @@ impl Builder {
         owners
             .restore(draft.file(), &contents.superblock)
             .map_err(|source| destination(to, source))?;
-        publish(draft, to, contents, warnings)
+        publish(draft, to, contents, warnings.into_lines())
     }
 
     fn draft(&self, to: &Path) -> Result<Draft, BuildError> {

@@ -12,6 +12,7 @@ mod blob;
 mod builder;
 mod compression;
 mod config;
+mod decode;
 mod diff;
 mod digest;
 mod draft;
@@ -20,15 +21,20 @@ mod fault;
 mod hashes;
 mod image;
 mod layer;
+mod limits;
+mod merge;
 mod mksquashfs;
 mod oci;
 mod owners;
+mod progress;
 mod source;
 mod squashfs;
 mod superblock;
+mod tap;
 mod tar;
 mod trailer;
 mod verify;
+mod warnings;
 
 pub use blob::{Blob, BlobReader};
 pub use builder::{BuildError, Builder, Built};
@@ -41,18 +47,23 @@ pub use fault::{Fault, Found, OpenError};
 pub use hashes::Hashes;
 pub use image::{Contents, Image};
 pub use layer::Layer;
+pub use limits::Limits;
+pub use merge::LayerError;
+#[doc(hidden)]
+pub use merge::merge_layers;
 pub use oci::{
     Choice, DEFAULT_UNPACKED_LIMIT, Descriptor, ImageName, Input, MANIFEST_TYPES, MAX_INDEX_DEPTH,
     MAX_JSON_LEN, Manifest, OciError, OciFault, OciImage, OpenOptions, Platform, PlatformError,
     choose,
 };
+pub use progress::{Pass, Progress};
 pub use source::{RecogniseError, RegistryName, Source, SourceArg, SourceError};
 pub use squashfs::{
     Damage, Device, Directory, Entry, FileData, FileReader, Inode, Kind, Tree, TreeError,
     TreeFault, Walk, What, Xattr, display_path,
 };
 pub use superblock::{Compressor, Superblock};
-pub use tar::TarError;
+pub use tar::{EntryError, TarError};
 pub use trailer::MAX_CONFIG_LEN;
 pub use verify::{Counts, Verification};
 

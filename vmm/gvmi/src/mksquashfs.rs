@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use nix::unistd::getppid;
@@ -20,6 +21,11 @@ use nix::unistd::getppid;
 use crate::builder::BuildError;
 
 const PROGRAM: &str = "mksquashfs";
+/// Would move the times of what is packed, and is refused beside options.
+const CLOCK: &str = "SOURCE_DATE_EPOCH";
+/// Bytes in the pipe to its standard input, the most that any user may ask
+/// for: each fill costs two switches between processes.
+const PIPE: i32 = 1 << 20;
 /// Bytes of its messages that are kept: the last ones, which say why it ended.
 const MESSAGES: usize = 8 << 10;
 
@@ -45,6 +51,7 @@ impl Mksquashfs {
             .arg(source)
             .arg(format!("/proc/self/fd/{to}"))
             .args(options)
+            .env_remove(CLOCK)
             .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
@@ -83,7 +90,10 @@ impl Mksquashfs {
 
     /// Its standard input, if that was asked for; once.
     pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
-        self.child.stdin.take()
+        let stdin = self.child.stdin.take()?;
+        // Where that is not allowed it works as well, only slower.
+        let _ = fcntl(&stdin, FcntlArg::F_SETPIPE_SZ(PIPE));
+        Some(stdin)
     }
 
     /// Waits until it ends; returns its warnings, one line each.

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use nix::unistd::{getgid, getuid};
 
 use crate::superblock::Superblock;
-use crate::tar::Root;
+use crate::tar::Attributes;
 
 /// Stand-ins in the archive for the numbers of who runs us. They are taken
 /// from the end of the numbers, where Linux has the invalid one.
@@ -27,17 +27,23 @@ const UNCOMPRESSED: u16 = 0x8000;
 pub(crate) struct Owners {
     uid: u32,
     gid: u32,
-    root: Root,
+    root: Attributes,
 }
 
 impl Owners {
-    pub(crate) fn new(root: Root) -> Self {
+    pub(crate) fn new(root: Attributes) -> Self {
         Self::run_by(getuid().as_raw(), getgid().as_raw(), root)
     }
 
     /// As [`Owners::new`] for another user than ours.
-    pub(crate) fn run_by(uid: u32, gid: u32, root: Root) -> Self {
+    pub(crate) fn run_by(uid: u32, gid: u32, root: Attributes) -> Self {
         Self { uid, gid, root }
+    }
+
+    /// Of nobody, for an archive whose numbers stay as they are.
+    pub(crate) fn keep(root: Attributes) -> Self {
+        // The one number that nothing can belong to.
+        Self::run_by(u32::MAX, u32::MAX, root)
     }
 
     /// Whether `id` can stand in an archive.

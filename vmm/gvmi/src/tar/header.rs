@@ -3,6 +3,9 @@
 
 use std::ops::Range;
 
+use super::entry::EntryError;
+use super::sparse::{self, Extent};
+
 /// Everything in an archive comes in blocks of this many bytes.
 pub(crate) const BLOCK: usize = 512;
 
@@ -11,35 +14,45 @@ const MODE: Range<usize> = 100..108;
 const UID: Range<usize> = 108..116;
 const GID: Range<usize> = 116..124;
 const SIZE: Range<usize> = 124..136;
+const MTIME: Range<usize> = 136..148;
 const CHECKSUM: Range<usize> = 148..156;
 const KIND: usize = 156;
+const LINK: Range<usize> = 157..257;
 const MAGIC: Range<usize> = 257..262;
-/// The owner's and the group's names, next to each other.
-const OWNER_NAMES: Range<usize> = 265..329;
+const VERSION: Range<usize> = 263..265;
+const MAJOR: Range<usize> = 329..337;
+const MINOR: Range<usize> = 337..345;
 const PREFIX: Range<usize> = 345..500;
-/// In a sparse file's header: whether a block of extents follows.
+/// In the header of a sparse file of GNU's old format: its first extents,
+/// whether a block of more follows, and its size with holes.
+const SPARSE: Range<usize> = 386..482;
 const SPARSE_MORE: usize = 482;
+const SPARSE_SIZE: Range<usize> = 483..495;
+/// In a block of more extents: them, and whether another follows.
+const MORE_SPARSE: Range<usize> = 0..504;
+const MORE_SPARSE_MORE: usize = 504;
+/// Start and length of an extent.
+const SPARSE_PAIR: usize = 24;
 /// Highest number, plus one, of 7 octal digits.
 const OCTAL_END: u64 = 1 << 21;
 /// Marks a number of the base-256 form.
 const BASE_256: u8 = 0x80;
+/// Marks a negative one.
+const NEGATIVE: u8 = 0xff;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Header(pub(crate) [u8; BLOCK]);
 
 impl Header {
-    /// A header for `len` bytes of extended attributes of the next entry.
-    pub(crate) fn pax(len: u64) -> Self {
+    /// A header of this kind with all numbers zero.
+    pub(crate) fn new(kind: u8) -> Self {
         let mut header = Self([0; BLOCK]);
-        header.0[NAME][..3].copy_from_slice(b"pax");
+        header.0[KIND] = kind;
         header.0[MAGIC].copy_from_slice(b"ustar");
-        header.0[263..265].copy_from_slice(b"00");
-        header.set_kind(b'x');
-        for field in [MODE, UID, GID, SIZE, 136..148] {
+        header.0[VERSION].copy_from_slice(b"00");
+        for field in [MODE, UID, GID, SIZE, MTIME, MAJOR, MINOR] {
             header.set_number(field, 0);
         }
-        header.set_size(len);
-        header.seal();
         header
     }
 
@@ -77,12 +90,12 @@ impl Header {
         self.0[KIND]
     }
 
-    pub(crate) fn set_kind(&mut self, kind: u8) {
-        self.0[KIND] = kind;
-    }
-
     pub(crate) fn mode(&self) -> Option<u64> {
         self.number(MODE)
+    }
+
+    pub(crate) fn set_mode(&mut self, mode: u16) {
+        self.set_number(MODE, mode.into());
     }
 
     pub(crate) fn uid(&self) -> Option<u64> {
@@ -93,6 +106,13 @@ impl Header {
         self.number(GID)
     }
 
+    /// Sets the owner by number alone: a name would be looked up in this
+    /// machine's list of users and win over the number.
+    pub(crate) fn set_owner(&mut self, uid: u32, gid: u32) {
+        self.set_number(UID, uid.into());
+        self.set_number(GID, gid.into());
+    }
+
     pub(crate) fn size(&self) -> Option<u64> {
         self.number(SIZE)
     }
@@ -101,8 +121,28 @@ impl Header {
         self.set_number(SIZE, size);
     }
 
-    pub(crate) fn has_more_extents(&self) -> bool {
-        self.0[SPARSE_MORE] != 0
+    /// Seconds since 1970, the nearest that squashfs can store.
+    pub(crate) fn mtime(&self) -> Option<u32> {
+        let field = &self.0[MTIME];
+        if field[0] == NEGATIVE || until_nul(field).trim_ascii().starts_with(b"-") {
+            return Some(0);
+        }
+        let seconds = self.number(MTIME)?;
+        Some(seconds.try_into().unwrap_or(u32::MAX))
+    }
+
+    pub(crate) fn set_mtime(&mut self, seconds: u32) {
+        self.set_number(MTIME, seconds.into());
+    }
+
+    /// Major and minor number.
+    pub(crate) fn device(&self) -> Option<(u64, u64)> {
+        Some((self.number(MAJOR)?, self.number(MINOR)?))
+    }
+
+    pub(crate) fn set_device(&mut self, major: u32, minor: u32) {
+        self.set_number(MAJOR, major.into());
+        self.set_number(MINOR, minor.into());
     }
 
     /// The name as the header alone gives it.
@@ -119,12 +159,59 @@ impl Header {
         [prefix, b"/", name].concat()
     }
 
-    /// Sets the owner by number alone: a name would be looked up in this
-    /// machine's list of users and win over the number.
-    pub(crate) fn set_owner(&mut self, uid: u32, gid: u32) {
-        self.set_number(UID, uid.into());
-        self.set_number(GID, gid.into());
-        self.0[OWNER_NAMES].fill(0);
+    /// Sets the name, if it is short enough; else its start.
+    pub(crate) fn set_path(&mut self, path: &[u8]) -> bool {
+        self.set_text(NAME, path)
+    }
+
+    /// Where a link points to, as the header alone gives it.
+    pub(crate) fn link(&self) -> Vec<u8> {
+        until_nul(&self.0[LINK]).to_vec()
+    }
+
+    /// Sets it, if it is short enough; else its start.
+    pub(crate) fn set_link(&mut self, target: &[u8]) -> bool {
+        self.set_text(LINK, target)
+    }
+
+    fn set_text(&mut self, field: Range<usize>, text: &[u8]) -> bool {
+        let field = &mut self.0[field];
+        let len = text.len().min(field.len());
+        field[..len].copy_from_slice(&text[..len]);
+        len == text.len()
+    }
+
+    /// Of a sparse file of GNU's old format, its size with holes.
+    pub(crate) fn sparse_size(&self) -> Option<u64> {
+        self.number(SPARSE_SIZE)
+    }
+
+    /// Adds the extents in it to `extents`; returns whether a block of more
+    /// follows.
+    pub(super) fn sparse(&self, extents: &mut Vec<Extent>) -> Result<bool, EntryError> {
+        self.extents(SPARSE, extents)?;
+        Ok(self.0[SPARSE_MORE] != 0)
+    }
+
+    /// The same of a block of more extents, which is no header.
+    pub(super) fn more_sparse(&self, extents: &mut Vec<Extent>) -> Result<bool, EntryError> {
+        self.extents(MORE_SPARSE, extents)?;
+        Ok(self.0[MORE_SPARSE_MORE] != 0)
+    }
+
+    fn extents(&self, field: Range<usize>, extents: &mut Vec<Extent>) -> Result<(), EntryError> {
+        for at in field.step_by(SPARSE_PAIR) {
+            let (start, len) = (
+                at..at + SPARSE_PAIR / 2,
+                at + SPARSE_PAIR / 2..at + SPARSE_PAIR,
+            );
+            if self.0[len.start] == 0 {
+                break;
+            }
+            let number = |field| self.number(field).ok_or(EntryError::Sparse);
+            sparse::push(extents, number(start)?, number(len)?)?;
+        }
+        Ok(())
     }
 
     fn number(&self, field: Range<usize>) -> Option<u64> {
@@ -186,8 +273,24 @@ mod tests {
     }
 
     #[test]
+    fn times_are_read_as_the_nearest_that_can_be_stored() {
+        let mut header = Header([0; BLOCK]);
+        for (field, expected) in [
+            (&b"00000000014\0"[..], 12),
+            (b"-0000000001\0", 0),
+            (b"77777777777\0", u32::MAX),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xfe", 0),
+            (b"\x80\0\0\0\0\0\0\0\0\0\x01\0", 256),
+        ] {
+            header.0[MTIME].copy_from_slice(field);
+            assert_eq!(header.mtime(), Some(expected));
+        }
+    }
+
+    #[test]
     fn a_changed_byte_breaks_the_checksum() {
-        let mut header = Header::pax(512);
+        let mut header = Header::new(b'x');
+        header.seal();
         assert!(header.checksum_is_right());
         header.0[3] ^= 1;
         assert!(!header.checksum_is_right());

@@ -3,16 +3,26 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use std::io::{Read, Write};
+
+use super::header::{BLOCK, Header};
 use super::*;
+use crate::limits::Limits;
+use crate::owners::Owners;
+use crate::warnings::Warnings;
 
 fn owners() -> Owners {
-    Owners::run_by(70_001, 70_002, Root::default())
+    Owners::run_by(70_001, 70_002, Attributes::default())
+}
+
+fn forward_within(archive: &[u8], limits: &Limits) -> Result<(Vec<u8>, Vec<String>), TarError> {
+    let mut out = Vec::new();
+    let warnings = Archive::open(archive, limits)?.forward(&mut out, &owners())?;
+    Ok((out, warnings.into_lines()))
 }
 
 fn forward(archive: &[u8]) -> Result<Vec<u8>, TarError> {
-    let mut out = Vec::new();
-    Archive::open(archive)?.forward(&mut out, &owners())?;
-    Ok(out)
+    forward_within(archive, &Limits::default()).map(|(out, _)| out)
 }
 
 fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
@@ -61,13 +71,16 @@ fn sample() -> Vec<u8> {
 
 #[test]
 fn root_entry_is_taken_out_and_its_attributes_kept() {
-    let root = Archive::open(&sample()[..]).unwrap().root();
+    let root = Archive::open(&sample()[..], &Limits::default())
+        .unwrap()
+        .root();
     assert_eq!(
         root,
-        Root {
+        Attributes {
             mode: 0o1750,
             uid: 42,
-            gid: 43
+            gid: 43,
+            mtime: 1
         }
     );
     let out = forward(&sample()).unwrap();
@@ -83,7 +96,7 @@ fn root_entry_is_taken_out_and_its_attributes_kept() {
 }
 
 #[test]
-fn owners_go_by_number_and_records_stay() {
+fn owners_go_by_number_and_attributes_stay() {
     let out = forward(&sample()).unwrap();
     let mut archive = tar::Archive::new(&out[..]);
     let mut entries = archive.entries().unwrap();
@@ -98,11 +111,8 @@ fn owners_go_by_number_and_records_stay() {
         .map(|record| record.unwrap())
         .map(|record| (record.key_bytes().to_vec(), record.value_bytes().to_vec()))
         .collect();
-    let expected: [(&[u8], &[u8]); 3] = [
-        (b"SCHILY.xattr.user.k", b"v\0w"),
-        (b"mtime", b"12.0"),
-        (b"path", "café".as_bytes()),
-    ];
+    let expected: [(&[u8], &[u8]); 1] = [(b"SCHILY.xattr.user.k", b"v\0w")];
+    assert_eq!(file.header().mtime().unwrap(), 12);
     assert_eq!(
         records,
         expected.map(|(key, value)| (key.to_vec(), value.to_vec()))
@@ -122,9 +132,200 @@ fn root_entry_that_comes_late_is_reported() {
         builder.append(&header(name, kind, 0), &b""[..]).unwrap();
     }
     let archive = builder.into_inner().unwrap();
-    let archive = Archive::open(&archive[..]).unwrap();
-    assert_eq!(archive.root(), Root::default());
-    assert!(archive.forward(&mut io::sink(), &owners()).unwrap());
+    let (out, warnings) = forward_within(&archive, &Limits::default()).unwrap();
+    assert!(warnings[0].contains("root folder"), "{warnings:?}");
+    assert_eq!(names(&out), [b"a"]);
+}
+
+fn names(archive: &[u8]) -> Vec<Vec<u8>> {
+    tar::Archive::new(archive)
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path_bytes().into_owned())
+        .collect()
+}
+
+#[test]
+fn folders_without_an_entry_get_one_behind_what_is_in_them() {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, kind) in [
+        ("a/b/c", tar::EntryType::Regular),
+        ("d/e", tar::EntryType::Regular),
+        ("d/", tar::EntryType::Directory),
+    ] {
+        builder.append(&header(name, kind, 0), &b""[..]).unwrap();
+    }
+    let out = forward(&builder.into_inner().unwrap()).unwrap();
+    assert_eq!(names(&out), [&b"a/b/c"[..], b"d/e", b"d", b"a", b"a/b"]);
+    let mut archive = tar::Archive::new(&out[..]);
+    let last = archive.entries().unwrap().last().unwrap().unwrap();
+    assert_eq!(last.header().mode().unwrap(), 0o755);
+    assert_eq!(last.header().mtime().unwrap(), 0);
+}
+
+#[test]
+fn compressed_archives_are_passed_on_as_the_plain_one() {
+    let plain = sample();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&plain).unwrap();
+    let zstd = zstd::encode_all(&plain[..], 1).unwrap();
+    for packed in [gzip.finish().unwrap(), zstd] {
+        assert_eq!(forward(&packed).unwrap(), forward(&plain).unwrap());
+        let cut = forward(&packed[..packed.len() / 2]).unwrap_err();
+        assert!(matches!(cut, TarError::Read { .. }), "{cut:?}");
+    }
+}
+
+#[test]
+fn archive_that_unpacks_to_more_than_allowed_is_refused_with_the_flag() {
+    let limits = Limits {
+        max_size: 4096,
+        ..Default::default()
+    };
+    let mut builder = tar::Builder::new(Vec::new());
+    builder
+        .append(
+            &header("f", tar::EntryType::Regular, 1 << 20),
+            &[0; 1 << 20][..],
+        )
+        .unwrap();
+    let bomb = zstd::encode_all(&builder.into_inner().unwrap()[..], 1).unwrap();
+    let sparse = sparse_old(1 << 32);
+    for archive in [bomb, sparse] {
+        let answer = Archive::open(&archive[..], &limits)
+            .and_then(|archive| archive.forward(&mut std::io::sink(), &owners()));
+        let error = answer.map(Warnings::into_lines).unwrap_err();
+        assert!(error.to_string().contains("--max-size"), "{error}");
+    }
+}
+
+/// A sparse file of GNU's old format with "data" at 4096.
+fn sparse_old(size: u64) -> Vec<u8> {
+    let mut header = Header::new(b'S');
+    header.set_path(b"holes");
+    header.set_size(4);
+    header.0[386..398].copy_from_slice(b"00000010000\0");
+    header.0[398..410].copy_from_slice(b"00000000004\0");
+    header.0[483..495].copy_from_slice(format!("{size:011o}\0").as_bytes());
+    // Of the form before POSIX's.
+    header.0[257..265].copy_from_slice(b"ustar  \0");
+    header.seal();
+    let mut archive = header.0.to_vec();
+    archive.extend_from_slice(b"data");
+    archive.resize(BLOCK * 2 + 1024, 0);
+    archive
+}
+
+/// The same in a format of extended headers, which may have its map in front
+/// of the data.
+fn sparse_pax(records: &[(&str, &str)], data: &[u8]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    let records = records.iter().map(|(key, value)| (*key, value.as_bytes()));
+    builder.append_pax_extensions(records).unwrap();
+    let file = header(
+        "GNUSparseFile.1/holes",
+        tar::EntryType::Regular,
+        data.len() as u64,
+    );
+    builder.append(&file, data).unwrap();
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn sparse_files_of_every_format_become_plain_ones() {
+    let name = ("GNU.sparse.name", "holes");
+    let mut map = b"2\n4096\n4\n8192\n0\n".to_vec();
+    map.resize(BLOCK, 0);
+    let in_data = [&map[..], b"data"].concat();
+    let archives = [
+        sparse_old(8192),
+        sparse_pax(
+            &[
+                ("GNU.sparse.size", "8192"),
+                ("GNU.sparse.numblocks", "2"),
+                ("GNU.sparse.offset", "4096"),
+                ("GNU.sparse.numbytes", "4"),
+                ("GNU.sparse.offset", "8192"),
+                ("GNU.sparse.numbytes", "0"),
+                ("path", "holes"),
+            ],
+            b"data",
+        ),
+        sparse_pax(
+            &[
+                ("GNU.sparse.size", "8192"),
+                ("GNU.sparse.numblocks", "2"),
+                ("GNU.sparse.map", "4096,4,8192,0"),
+                name,
+            ],
+            b"data",
+        ),
+        sparse_pax(
+            &[
+                ("GNU.sparse.major", "1"),
+                ("GNU.sparse.minor", "0"),
+                ("GNU.sparse.realsize", "8192"),
+                name,
+            ],
+            &in_data,
+        ),
+    ];
+    for archive in archives {
+        let out = forward(&archive).unwrap();
+        let mut out = tar::Archive::new(&out[..]);
+        let mut file = out.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(&*file.path_bytes(), b"holes");
+        let mut data = Vec::new();
+        file.read_to_end(&mut data).unwrap();
+        let mut expected = vec![0; 8192];
+        expected[4096..4100].copy_from_slice(b"data");
+        assert!(data == expected);
+    }
+}
+
+#[test]
+fn sparse_maps_that_contradict_themselves_are_refused_by_name() {
+    let archive = sparse_pax(
+        &[
+            ("GNU.sparse.size", "3"),
+            ("GNU.sparse.map", "0,4"),
+            ("path", "holes"),
+        ],
+        b"data",
+    );
+    let error = forward(&archive).unwrap_err();
+    assert!(
+        matches!(&error, TarError::Entry { entry, .. } if entry == "holes"),
+        "{error:?}"
+    );
+}
+
+#[test]
+fn names_that_lead_out_of_the_image_are_refused_and_named() {
+    for (name, link) in [("../x", ""), ("a/../x", ""), ("x", "../etc/passwd")] {
+        let mut header = Header::new(if link.is_empty() { b'0' } else { b'1' });
+        header.set_path(name.as_bytes());
+        header.set_link(link.as_bytes());
+        header.seal();
+        let mut archive = header.0.to_vec();
+        archive.resize(BLOCK * 3, 0);
+        let error = forward(&archive).unwrap_err();
+        assert_eq!(error.to_string(), format!("entry {name}"));
+    }
+}
+
+#[test]
+fn kinds_that_are_no_files_are_left_out_with_a_warning() {
+    let mut builder = tar::Builder::new(Vec::new());
+    let volume = header("volume", tar::EntryType::new(b'V'), 600);
+    builder.append(&volume, &[1; 600][..]).unwrap();
+    builder
+        .append(&header("f", tar::EntryType::Regular, 0), &b""[..])
+        .unwrap();
+    let archive = builder.into_inner().unwrap();
+    let (out, warnings) = forward_within(&archive, &Limits::default()).unwrap();
+    assert_eq!(names(&out), [b"f"]);
+    assert_eq!(warnings, ["volume is of kind `V` and left out"]);
 }
 
 #[test]
@@ -144,12 +345,9 @@ fn cut_short_anywhere_is_an_error() {
 }
 
 #[test]
-fn compressed_archive_is_called_so() {
-    let answer = forward(&[0x1f, 0x8b, 8, 0]).unwrap_err();
-    assert!(
-        answer.to_string().contains("compressed with gzip"),
-        "{answer}"
-    );
+fn other_compression_is_called_so() {
+    let answer = forward(b"\xfd7zXZ\0\0\0").unwrap_err();
+    assert!(answer.to_string().contains("`xz -dc"), "{answer}");
 }
 
 #[test]
@@ -160,7 +358,14 @@ fn owner_that_no_file_system_stores_is_an_error() {
     file.set_cksum();
     builder.append(&file, &b""[..]).unwrap();
     let answer = forward(&builder.into_inner().unwrap());
-    assert!(matches!(answer, Err(TarError::Owner { .. })), "{answer:?}");
+    let is_it = matches!(
+        answer,
+        Err(TarError::Entry {
+            source: EntryError::Owner { .. },
+            ..
+        })
+    );
+    assert!(is_it, "{answer:?}");
 }
 
 proptest! {
@@ -173,7 +378,7 @@ proptest! {
         let mut archive = Vec::new();
         for block in blocks {
             let mut header = Header(block.try_into().unwrap());
-            header.set_kind(kind);
+            header.0[156] = kind;
             header.set_size(size);
             header.set_owner(1, 2);
             header.seal();
