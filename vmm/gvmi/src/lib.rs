@@ -5,9 +5,10 @@
 //! squashfs | CRC-32 of the JSON, u32 LE | JSON (ContainerConfig) | its length, 8 digits
 //! ```
 //!
-//! [`Image`] opens and checks one; [`Builder`] makes one. No file system is
-//! mounted or unpacked on the host, only the superblock and the trailer are
-//! parsed.
+//! [`Image`] opens and checks one; [`Builder`] makes one. What one can be made
+//! of is named by a [`Source`]; [`OciImage`] is a container image as a list of
+//! layers. No file system is mounted or unpacked on the host, only the superblock
+//! and the trailer are parsed.
 
 mod blob;
 mod builder;
