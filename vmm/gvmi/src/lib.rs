@@ -6,7 +6,9 @@
 //! ```
 //!
 //! [`Image`] opens and checks one, [`Tree`] reads what is in it; [`Builder`]
-//! makes one. No file system is mounted or unpacked on the host.
+//! makes one. What one can be made of is named by a [`Source`]; [`OciImage`] is a
+//! container image as a list of layers. No file system is mounted or unpacked on
+//! the host.
 
 mod blob;
 mod builder;

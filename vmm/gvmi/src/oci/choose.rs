@@ -29,6 +29,27 @@ pub enum Choice {
 /// Reads the manifest or index in `bytes`, which were sent as `media_type`
 /// (HTTP's `Content-Type`, or that of a descriptor), and of an index chooses
 /// what is for `platform`.
+///
+/// ```no_run
+/// use gvmi::{Choice, Descriptor, Manifest, MAX_INDEX_DEPTH, OciFault, Platform, choose};
+///
+/// # fn fetch_first() -> Vec<u8> { Vec::new() }
+/// # fn fetch(what: &Descriptor) -> Vec<u8> { Vec::new() }
+/// fn resolve(platform: &Platform) -> Result<Manifest, OciFault> {
+///     let mut bytes = fetch_first();
+///     let mut media_type = None;
+///     for _ in 0..MAX_INDEX_DEPTH {
+///         let next = match choose(&bytes, media_type.as_deref(), platform)? {
+///             Choice::Image(manifest) => return Ok(manifest),
+///             Choice::Next(next) => next,
+///         };
+///         bytes = fetch(&next);
+///         next.verify("its manifest", &bytes)?;
+///         media_type = Some(next.media_type);
+///     }
+///     Err(OciFault::TooDeep { max: MAX_INDEX_DEPTH })
+/// }
+/// ```
 pub fn choose(
     bytes: &[u8],
     media_type: Option<&str>,

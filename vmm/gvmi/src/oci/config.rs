@@ -60,15 +60,20 @@ impl ImageConfig {
         })
     }
 
-    /// That it is for `wanted`, where it says what it is for.
+    /// That it is for `wanted`, where it says what it is for. Many do not say
+    /// which variant, also where the index does.
     pub(crate) fn check_platform(&self, wanted: &Platform) -> Result<(), OciFault> {
-        match &self.platform {
-            Some(own) if !wanted.accepts(own) => Err(OciFault::OtherPlatform {
-                wanted: wanted.to_string(),
-                found: shown(&own.to_string()),
-            }),
-            _ => Ok(()),
+        let Some(own) = &self.platform else {
+            return Ok(());
+        };
+        let same = own.os == wanted.os && own.architecture == wanted.architecture;
+        if wanted.accepts(own) || same && !own.has_variant() {
+            return Ok(());
         }
+        Err(OciFault::OtherPlatform {
+            wanted: wanted.to_string(),
+            found: shown(&own.to_string()),
+        })
     }
 
     /// What each of `layers` layers must unpack to.
@@ -121,6 +126,21 @@ mod tests {
         let mut expected: Value = serde_json::from_str(json).unwrap();
         let written = serde_json::to_value(&config.container).unwrap();
         assert_eq!(written, expected["config"].take());
+    }
+
+    #[test]
+    fn platform_counts_as_far_as_it_is_said() {
+        let check = |json: &str, wanted: &str| {
+            let wanted = wanted.parse().unwrap();
+            parse(json).unwrap().check_platform(&wanted).is_ok()
+        };
+        let arm = r#"{"os":"linux","architecture":"arm","variant":""}"#;
+        assert!(check("{}", "linux/amd64"));
+        assert!(check(arm, "linux/arm/v6"));
+        assert!(!check(arm, "linux/arm64"));
+        let v7 = r#"{"os":"linux","architecture":"arm","variant":"v7"}"#;
+        assert!(check(v7, "linux/arm"));
+        assert!(!check(v7, "linux/arm/v6"));
     }
 
     #[test]

@@ -16,6 +16,15 @@ use crate::digest::Digest;
 use crate::layer::Layer;
 
 /// A container image.
+///
+/// ```no_run
+/// use gvmi::{Input, OciImage, OpenOptions};
+///
+/// let input = Input::File("demo.tar".into());
+/// let image = OciImage::open_docker_archive(&input, None, &OpenOptions::default())?;
+/// println!("{} has {} layers", image.name, image.layers.len());
+/// # Ok::<(), gvmi::OciError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct OciImage {
     /// By what it was asked for, or what its archive calls it; may be empty.

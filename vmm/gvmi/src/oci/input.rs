@@ -92,24 +92,12 @@ impl Input {
     }
 
     fn raw(&self) -> Result<Raw, OciFault> {
-        let open = || -> io::Result<Option<Raw>> {
-            let mut file = match self {
-                Self::Stdin => File::from(io::stdin().as_fd().try_clone_to_owned()?),
-                Self::File(path) => File::open(path)?,
-            };
-            let metadata = file.metadata()?;
-            if metadata.is_dir() {
-                return Ok(None);
-            }
-            if !metadata.is_file() {
-                return Ok(Some(Raw::Piped(file)));
-            }
-            let at = file.stream_position()?;
-            let whole = Blob::whole(file)?;
-            let rest = whole.slice(at, whole.len().saturating_sub(at));
-            Ok(Some(Raw::InPlace(rest.unwrap_or(whole))))
+        let file = match self {
+            Self::Stdin => io::stdin().as_fd().try_clone_to_owned().map(File::from),
+            Self::File(path) => File::open(path),
         };
-        open().map_err(OciFault::Open)?.ok_or(OciFault::Folder)
+        let raw = file.and_then(Raw::of).map_err(OciFault::Open)?;
+        raw.ok_or(OciFault::Folder)
     }
 }
 
@@ -117,6 +105,23 @@ impl Input {
 enum Raw {
     InPlace(Blob),
     Piped(File),
+}
+
+impl Raw {
+    /// What is left of `file`; `None` for a folder.
+    fn of(mut file: File) -> io::Result<Option<Self>> {
+        let kind = file.metadata()?.file_type();
+        if kind.is_dir() {
+            return Ok(None);
+        }
+        if !kind.is_file() {
+            return Ok(Some(Self::Piped(file)));
+        }
+        let at = file.stream_position()?;
+        let whole = Blob::whole(file)?;
+        let rest = whole.slice(at, whole.len().saturating_sub(at));
+        Ok(Some(Self::InPlace(rest.unwrap_or(whole))))
+    }
 }
 
 /// Bytes whose first ones have been read already.
@@ -194,5 +199,23 @@ fn read_error(source: io::Error) -> OciFault {
     OciFault::Read {
         what: "the archive".to_owned(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_is_read_from_where_it_stands() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"read, and left").unwrap();
+        file.seek(io::SeekFrom::Start(6)).unwrap();
+        let Some(Raw::InPlace(blob)) = Raw::of(file).unwrap() else {
+            panic!("it is a file");
+        };
+        let mut text = String::new();
+        blob.reader().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "and left");
     }
 }

@@ -32,12 +32,19 @@ impl Platform {
     pub(crate) fn accepts(&self, offered: &Self) -> bool {
         self.os == offered.os
             && self.architecture == offered.architecture
-            && (self.variant.is_none() || self.full_variant() == offered.full_variant())
+            && (!self.has_variant() || self.full_variant() == offered.full_variant())
     }
 
     /// Whether it was not left empty.
     pub(crate) fn is_said(&self) -> bool {
         !self.os.is_empty() || !self.architecture.is_empty()
+    }
+
+    /// Whether the architecture's version is said.
+    pub(crate) fn has_variant(&self) -> bool {
+        self.variant
+            .as_ref()
+            .is_some_and(|variant| !variant.is_empty())
     }
 
     /// Whether it is what attestations have in its place.

@@ -78,6 +78,23 @@ fn cut_short_anywhere_is_an_error() {
 }
 
 #[test]
+fn header_with_a_changed_byte_is_refused() {
+    let archive = tar(&vec![
+        ("a".to_owned(), vec![0; 512]),
+        ("b".to_owned(), Vec::new()),
+    ]);
+    for (at, offset) in [(0, 0), (1024, 1024), (1024 + 511, 1024)] {
+        let mut archive = archive.clone();
+        archive[at] ^= 1;
+        match open(&archive).err() {
+            Some(OciFault::NotTar { .. }) => assert_eq!(offset, 0),
+            Some(OciFault::Damaged { offset: found }) => assert_eq!(found, offset),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn sizes_beyond_all_files_are_refused() {
     for size in [u64::MAX, u64::MAX - 1000, 1 << 62] {
         for kind in [tar::EntryType::Regular, tar::EntryType::XHeader] {

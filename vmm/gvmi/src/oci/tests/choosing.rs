@@ -175,6 +175,7 @@ fn what_contradicts_itself_is_refused() {
     };
     let mut both = manifest();
     both["manifests"] = json!([]);
+    both.as_object_mut().unwrap().remove("mediaType");
     ambiguous(&both, None);
     ambiguous(&manifest(), Some(INDEX));
     ambiguous(&parsed(&index(&[])), Some(MANIFEST));
