@@ -29,6 +29,7 @@ pub use builder::{BuildError, Builder, Built};
 pub use compression::{Compression, CompressionError};
 pub use config::ContainerConfig;
 pub use digest::{Digest, DigestError};
+pub use draft::Draft;
 pub use fault::{Fault, Found, OpenError};
 pub use image::{Contents, Image};
 pub use layer::Layer;
