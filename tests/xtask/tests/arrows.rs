@@ -174,6 +174,15 @@ fn images_stand_alone() {
 }
 
 #[test]
+fn registries_are_known_to_one_crate_and_that_to_the_command() {
+    assert_eq!(ours("registry"), BTreeSet::from(["gvmi".into()]));
+    for name in ["oci-client", "reqwest", "rustls", "tokio"] {
+        assert_eq!(who_knows(name), ["registry"], "{name}");
+    }
+    assert!(who_knows("registry").iter().all(|who| who == "shem_cli"));
+}
+
+#[test]
 fn only_the_registry_names_a_device() {
     let machine = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vmm/machine/src");
     for entry in std::fs::read_dir(machine).expect("the machine's sources") {

@@ -14,7 +14,9 @@ use nix::unistd::linkat;
 /// Hidden names to try before something else must be wrong.
 const NAMES: u32 = 100;
 
-pub(crate) struct Draft {
+/// A file on its way. Dropped before it is published, it leaves nothing.
+#[derive(Debug)]
+pub struct Draft {
     file: File,
     /// The name until it is published, if it has one.
     name: Option<PathBuf>,
@@ -24,7 +26,7 @@ pub(crate) struct Draft {
 impl Draft {
     /// Creates the file that will be `to`, or fails early when `to` could not
     /// be replaced in the end.
-    pub(crate) fn create(to: &Path) -> io::Result<Self> {
+    pub fn create(to: &Path) -> io::Result<Self> {
         if to.file_name().is_none() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
@@ -71,12 +73,13 @@ impl Draft {
         })
     }
 
-    pub(crate) fn file(&self) -> &File {
+    /// What to write to, and to read again. Empty at first.
+    pub fn file(&self) -> &File {
         &self.file
     }
 
-    /// Puts the file in its place.
-    pub(crate) fn publish(mut self) -> io::Result<()> {
+    /// Puts the file in its place, and replaces a file that is there.
+    pub fn publish(mut self) -> io::Result<()> {
         if self.name.is_none() {
             match self.link(&self.to) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}

@@ -44,6 +44,7 @@ pub use compression::{Compression, CompressionError};
 pub use config::ContainerConfig;
 pub use diff::{Aspect, Change, Diff, DiffError};
 pub use digest::{Digest, DigestError};
+pub use draft::Draft;
 pub use export::{ExportError, Exported};
 pub use fault::{Fault, Found, OpenError};
 pub use hashes::Hashes;
