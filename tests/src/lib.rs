@@ -8,9 +8,12 @@ mod exe_unit;
 mod folder;
 mod host;
 mod image;
+mod layout;
 mod namespace;
 mod peer;
 mod program;
+mod registry;
+mod tree;
 mod unprivileged;
 
 use std::env;
@@ -23,9 +26,12 @@ pub use exe_unit::{Activity, Answer, Call, Heard, Message, Runtime, bytes, numbe
 pub use folder::Folder;
 pub use host::{HostSum, Resources};
 pub use image::{build_image, image_of_programs};
+pub use layout::Layout;
 pub use namespace::{in_own_network, ip};
 pub use peer::{ECHO, Peer, PeerSocket, free_port};
 pub use program::{Outcome, Shem};
+pub use registry::{PASSWORD, RegistryServer, USER};
+pub use tree::{Entry, assert_same_tree, tree};
 pub use unprivileged::Unprivileged;
 
 /// Longest time for one command or boot. Guests in an emulated machine are

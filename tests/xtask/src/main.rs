@@ -16,6 +16,7 @@ mod packages;
 mod paths;
 mod place;
 mod process;
+mod registry;
 mod tally;
 mod tests;
 mod tool;

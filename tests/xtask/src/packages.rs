@@ -17,6 +17,9 @@ const NEEDED: &[&str] = &[
     "cpio",
     // Images.
     "squashfs-tools",
+    // The tests make container images with these.
+    "umoci",
+    "skopeo",
     // Disks: the tests let e2fsck judge them, and qemu-img.
     "e2fsprogs",
     "qemu-utils",

@@ -3,11 +3,12 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::unistd::geteuid;
 use serde::Deserialize;
 
 use crate::guest::{self, Built};
@@ -16,7 +17,9 @@ use crate::lab::shell_word;
 use crate::place::Place;
 use crate::process::{self, show};
 use crate::tally::{Counter, Tally};
-use crate::{cargo, checks, deb, debian_image, debian_root, fuzz, newcomer, packages, paths, say};
+use crate::{
+    cargo, checks, deb, debian_image, debian_root, fuzz, newcomer, packages, paths, registry, say,
+};
 
 /// Seconds for each fuzz target, every day and in the long run.
 const FUZZ_SECONDS: u64 = 5;
@@ -24,6 +27,9 @@ const LONG_FUZZ_SECONDS: u64 = 600;
 /// Longest time for all end-to-end tests together.
 const E2E_LIMIT: Duration = Duration::from_secs(45 * 60);
 const LONG_E2E_LIMIT: Duration = Duration::from_secs(4 * 60 * 60);
+/// End-to-end tests that start no guest: they run here where we are root, many times as
+/// fast as in the lab.
+const WITHOUT_GUESTS: &[&str] = &["image_trees"];
 
 /// Which tests.
 pub struct Selection {
@@ -97,25 +103,46 @@ fn end_to_end_tests(selection: &Selection) -> Result<Tally> {
     env.push(("SHEM_NEWCOMER".into(), newcomer.into()));
     env.push(("SHEM_PACKAGE".into(), deb::build(&built)?.into()));
     env.push(("SHEM_DEBIAN_ROOT".into(), debian_root::ensure()?.into()));
+    env.push(("SHEM_REGISTRY".into(), registry::ensure()?.into()));
     if selection.long {
         env.push(("SHEM_TEST_LONG".into(), "1".into()));
         let image = debian_image::ensure(&built.shem)?;
         env.push(("SHEM_DEBIAN_IMAGE".into(), image.into()));
     }
-    say("end-to-end tests");
-    let argv = [
-        "sh".into(),
-        "-c".into(),
-        script(&programs, &selection.filter),
-    ];
     let limit = if selection.long {
         LONG_E2E_LIMIT
     } else {
         E2E_LIMIT
     };
+    let (here, there): (Vec<PathBuf>, Vec<PathBuf>) = programs
+        .into_iter()
+        .partition(|program| geteuid().is_root() && WITHOUT_GUESTS.contains(&&*name(program)));
+    let mut tally = Tally::default();
+    for (place, programs) in [(Place::Here, here), (place, there)] {
+        tally.add(run_programs(
+            &place,
+            &programs,
+            &env,
+            &selection.filter,
+            limit,
+        )?);
+    }
+    Ok(tally)
+}
+
+/// Runs test programs, one after the other.
+fn run_programs(
+    place: &Place,
+    programs: &[PathBuf],
+    env: &[(OsString, OsString)],
+    filter: &[String],
+    limit: Duration,
+) -> Result<Tally> {
+    say("end-to-end tests");
+    let argv = vec!["sh".into(), "-c".into(), script(programs, filter)];
     let mut out = Counter::new(io::stdout());
     let mut err = Counter::new(io::stderr());
-    let outcome = place.run(argv.to_vec(), env, limit, &mut out, &mut err);
+    let outcome = place.run(argv, env.to_vec(), limit, &mut out, &mut err);
     out.flush()?;
     let mut tally = out.tally;
     tally.add(err.tally);
@@ -151,10 +178,7 @@ pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
 fn script(programs: &[PathBuf], filter: &[String]) -> OsString {
     let mut script = OsString::from("failed=0\n");
     for program in programs {
-        // Cargo ends the name in `-` and a hash.
-        let name = program.file_stem().unwrap_or_default().to_string_lossy();
-        let name = name.rsplit_once('-').map_or(&*name, |(name, _hash)| name);
-        script.push(format!("echo '==> {name}'\n"));
+        script.push(format!("echo '==> {}'\n", name(program)));
         script.push(shell_word(program.as_os_str()));
         for word in filter {
             script.push(" ");
@@ -164,6 +188,13 @@ fn script(programs: &[PathBuf], filter: &[String]) -> OsString {
     }
     script.push("exit $failed\n");
     script
+}
+
+/// The name of a test program, which Cargo ends in `-` and a hash.
+fn name(program: &Path) -> String {
+    let name = program.file_stem().unwrap_or_default().to_string_lossy();
+    let name = name.rsplit_once('-').map_or(&*name, |(name, _hash)| name);
+    name.to_owned()
 }
 
 /// Builds the test programs without running them, because a compiler would

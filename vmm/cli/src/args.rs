@@ -1,6 +1,7 @@
 //! The command line as types. Parsing it has no effects.
 
 mod golem;
+mod image;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -9,7 +10,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueHint};
 use clap_complete::Shell;
 use confine::SeccompMode;
-use gvmi::Compression;
 
 use crate::deferred::Deferred;
 use crate::devices::{self, DeviceArg};
@@ -19,6 +19,10 @@ use crate::publish::Publish;
 use crate::{help, running, values};
 
 pub use golem::{ExecScriptArgs, GolemCommand, ShellArgs};
+pub use image::{
+    BuildArgs, CatArgs, DiffArgs, ExportArgs, ImageCommand, InspectArgs, LoginArgs, LogoutArgs,
+    LsArgs, PruneArgs, PullArgs, PushArgs, RegistryArgs, ReportArgs, VerifyArgs,
+};
 
 /// Run commands in small, fast virtual machines.
 #[derive(Debug, Parser)]
@@ -52,7 +56,7 @@ pub enum Command {
     /// Do what Golem's requestors and providers do, without a network of theirs
     #[command(subcommand)]
     Golem(Deferred<GolemCommand>),
-    /// Make and show images
+    /// Make images, show what they hold, and keep them in registries
     #[command(subcommand)]
     Image(Deferred<ImageCommand>),
     /// Make, list and remove volumes that have a name
@@ -207,71 +211,6 @@ impl RunArgs {
     pub fn memory(&self) -> u64 {
         self.memory.unwrap_or(shem::DEFAULT_MEMORY)
     }
-}
-
-#[derive(Debug, Subcommand)]
-pub enum ImageCommand {
-    /// Make an image from a folder or a tar archive
-    Build(BuildArgs),
-    /// Show what an image holds and how it runs
-    Inspect(InspectArgs),
-}
-
-/// `shem image build`.
-#[derive(Debug, Args)]
-#[command(after_help = help::BUILD)]
-pub struct BuildArgs {
-    /// Folder or tar archive with the image's files; - reads a tar from standard input
-    #[arg(value_name = "DIR|TAR", value_hint = ValueHint::AnyPath)]
-    pub source: PathBuf,
-
-    /// Where to put the image; replaced when it exists
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub output: PathBuf,
-
-    /// Set a variable in the environment of its commands
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::told(values::pair))]
-    pub env: Vec<(String, String)>,
-
-    /// User of its commands
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub user: Option<String>,
-
-    /// Folder in which its commands start
-    #[arg(short, long, value_name = "PATH")]
-    pub workdir: Option<String>,
-
-    /// Its ENTRYPOINT: a program, or a JSON list of program and arguments
-    #[arg(long, value_name = "PROGRAM|JSON")]
-    pub entrypoint: Option<String>,
-
-    /// Its CMD: a program, or a JSON list of program and arguments
-    #[arg(long, value_name = "PROGRAM|JSON")]
-    pub cmd: Option<String>,
-
-    /// Attach a note
-    #[arg(short, long, value_name = "NAME=VALUE", value_parser = values::told(values::pair))]
-    pub label: Vec<(String, String)>,
-
-    /// Declare a path whose contents live outside of the image
-    #[arg(long, value_name = "PATH")]
-    pub volume: Vec<String>,
-
-    /// How its files are compressed: zstd, gzip, lz4, lzo or xz, and how hard
-    #[arg(long, value_name = "NAME[:LEVEL]", default_value_t)]
-    pub comp: Compression,
-}
-
-/// `shem image inspect`.
-#[derive(Debug, Args)]
-pub struct InspectArgs {
-    /// The image
-    #[arg(value_hint = ValueHint::FilePath)]
-    pub image: PathBuf,
-
-    /// As JSON, with everything that the image says
-    #[arg(long)]
-    pub json: bool,
 }
 
 /// `shem volume`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 pub const SHEM: &str = "\
 Examples:
   shem doctor                                  is this machine ready?
-  shem image build ./rootfs -o my.gvmi         make an image from a folder or a tar
+  shem image build alpine -o my.gvmi           make an image of Docker's, or of a folder
   shem run my.gvmi -- echo hello               boot it and run a command
   shem run -it my.gvmi -- sh                   a shell in it
   shem shell my.gvmi                           the same, as Golem's providers run it
@@ -131,16 +131,68 @@ shut down. Ctrl-C does so too; a second one does not wait.
 Exit status: 0 when all went well, 1 when a command failed, 125 when it could not
 begin, as with a script that makes no sense, and 128 and the signal for one that came.";
 
+/// Below the help of `shem image`.
+pub const IMAGE: &str = "\
+Examples:
+  shem image build alpine -o alpine.gvmi       from a registry, without Docker
+  shem image inspect alpine.gvmi               what it is and how it runs
+  shem image ls -lR alpine.gvmi /etc           what is in it
+  shem image diff old.gvmi new.gvmi            what has changed
+  shem image push my.gvmi ghcr.io/me/my:1      keep it in a registry";
+
 /// Below the help of `shem image build`.
 pub const BUILD: &str = "\
 Examples:
+  shem image build alpine:3.20 -o alpine.gvmi
+  shem image build docker://ghcr.io/me/app@sha256:0123… -o app.gvmi
+  docker save app | shem image build docker-archive:- -o app.gvmi
+  shem image build oci:./layout:v1 -o app.gvmi --env PORT=8080
   shem image build ./rootfs -o my.gvmi --cmd '[\"sh\"]'
-  docker export $(docker create alpine) | shem image build - -o alpine.gvmi
-  shem image build app.tar -o app.gvmi --entrypoint /app/serve --env PORT=8080
 
-A folder keeps the owners that its files have here; build from a tar to keep
-those of the image's maker without being root. Needs mksquashfs, of the package
-squashfs-tools.";
+Sources, named as skopeo does:
+  docker://[REGISTRY/]NAME[:TAG|@DIGEST]       in a registry, by default Docker's
+  docker-archive:FILE[:NAME:TAG]               written by `docker save`; - is stdin
+  oci:DIR[:TAG], oci-archive:FILE[:TAG]        an OCI layout
+  dir:PATH, tar:FILE                           a root file system
+Without the word before the colon, a path is told by what is there, and what is not
+there is a name in a registry.
+
+No Docker is needed, nothing of the image is unpacked or run here, and no root is
+needed. What the image says of how it runs is kept, but for what options change. The
+same source makes the same bytes. A folder keeps the owners that its files have here.
+
+lzo, the default, runs everywhere: every kernel that Golem's providers have reads it,
+which is not so of zstd. zstd packs smaller and faster where only shem is to run it.
+
+Limits protect from archives that unpack to more than they should. Layers of registries
+are kept (see `shem image prune`). Needs mksquashfs, of the package squashfs-tools.";
+
+/// Below the help of `shem image diff`.
+pub const DIFF: &str = "\
+A line for each file: A that only the second image has, D that only the first has, C that
+both have and is not the same, with what is different.
+
+Exit status: 0 when they are the same, 1 when not.";
+
+/// Below the help of `shem image push`.
+pub const PUSH: &str = "\
+Examples:
+  shem image login ghcr.io -u me
+  shem image push my.gvmi ghcr.io/me/my:1
+  shem image pull ghcr.io/me/my:1 -o my.gvmi
+
+The image is an OCI artifact there, byte for byte, which any registry takes. Docker
+cannot run it.";
+
+/// Below the help of `shem image login`.
+pub const LOGIN: &str = "\
+Examples:
+  shem image login                             to Docker's own registry
+  shem image login ghcr.io -u me
+  shem image login ghcr.io -u me --password-stdin < token
+
+It is kept where `docker login` keeps it: by the credential helper that Docker's
+config.json names, else in that file.";
 
 /// Below the help of `shem volume`.
 pub const VOLUME: &str = "\

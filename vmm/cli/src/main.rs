@@ -47,7 +47,7 @@ use clap::error::{ContextKind, ErrorKind};
 use clap::{CommandFactory, Parser};
 use clap_complete::Shell;
 
-use crate::args::{Cli, Command, GolemCommand, ImageCommand};
+use crate::args::{Cli, Command, GolemCommand};
 use crate::deferred::Deferred;
 
 fn main() -> ExitCode {
@@ -65,8 +65,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(*args, start),
         Command::Shell(Deferred(args)) => shell::run(&args, start),
         Command::Golem(Deferred(GolemCommand::ExecScript(args))) => golem::exec_script(&args),
-        Command::Image(Deferred(ImageCommand::Build(args))) => image::build(args),
-        Command::Image(Deferred(ImageCommand::Inspect(args))) => image::inspect(&args),
+        Command::Image(Deferred(command)) => image::run(command),
         Command::Volume(Deferred(command)) => volume::run(command),
         Command::Plugin(Deferred(command)) => plugin::run(command),
         Command::Cp(Deferred(args)) => copy::run(&args),

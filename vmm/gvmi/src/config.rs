@@ -62,9 +62,21 @@ pub struct ContainerConfig {
     /// Shell and its first arguments for commands in shell form.
     #[serde(deserialize_with = "or_empty", skip_serializing_if = "Vec::is_empty")]
     pub shell: Vec<String>,
+    /// What it was made of, under the name that `docker image inspect` shows it by.
+    #[serde(rename = "RootFS", skip_serializing_if = "Option::is_none")]
+    pub root_fs: Option<RootFs>,
     /// Every other field, as it was read.
     #[serde(flatten)]
     pub other: BTreeMap<String, Value>,
+}
+
+/// The layers that an image was made of. They are the same wherever these came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct RootFs {
+    /// What each layer's archive hashes to, unpacked (the OCI `diff_id`), bottom first.
+    #[serde(deserialize_with = "or_empty")]
+    pub layers: Vec<String>,
 }
 
 fn or_empty<'de, D, T>(deserializer: D) -> Result<T, D::Error>

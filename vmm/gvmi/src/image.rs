@@ -56,7 +56,8 @@ impl Image {
         &self.contents
     }
 
-    pub(crate) fn file(&self) -> &File {
+    /// The open file, which is as long as [`Contents::file_len`] says.
+    pub fn file(&self) -> &File {
         &self.file
     }
 

@@ -41,7 +41,7 @@ mod warnings;
 pub use blob::{Blob, BlobReader};
 pub use builder::{BuildError, Builder, Built};
 pub use compression::{Compression, CompressionError};
-pub use config::ContainerConfig;
+pub use config::{ContainerConfig, RootFs};
 pub use diff::{Aspect, Change, Diff, DiffError};
 pub use digest::{Digest, DigestError};
 pub use draft::Draft;
