@@ -5,11 +5,12 @@
 //! down does so for both; the figures are medians, and only the ratio means
 //! something on an emulated machine. Process start is included.
 //!
-//! `cargo xtask bench [-- RUNS]`. With the word `volumes` or `networks` it
-//! measures those instead.
+//! `cargo xtask bench [-- RUNS]`. With the word `volumes`, `networks` or
+//! `images` it measures those instead.
 
 mod compare;
 mod guest;
+mod images;
 mod networks;
 mod options;
 mod plot;
@@ -34,6 +35,9 @@ fn main() -> Result<()> {
     }
     if arguments.next_if(|word| word == "networks").is_some() {
         return networks::run(arguments);
+    }
+    if arguments.next_if(|word| word == "images").is_some() {
+        return images::run(arguments);
     }
     let runs = match std::env::args().nth(1) {
         Some(text) => text.parse().context("the argument is a number of runs")?,

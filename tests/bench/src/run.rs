@@ -76,19 +76,27 @@ pub fn until_line(command: Command, words: &'static str) -> Result<Duration> {
 
 /// Time until it has exited with 0, having written `expected`.
 pub fn until_exit(mut command: Command, expected: &str) -> Result<Duration> {
-    let start = Instant::now();
+    let begin = Instant::now();
     let name = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut running = Running(command.spawn().with_context(|| format!("start {name}"))?);
-    let mut output = String::new();
-    running
-        .0
-        .stdout
-        .take()
-        .context("stdout is piped")?
-        .read_to_string(&mut output)?;
+    let mut reader = running.0.stdout.take().context("stdout is piped")?;
+    let (ended, output) = mpsc::channel();
+    let watcher = std::thread::spawn(move || {
+        let mut text = String::new();
+        let _ = reader.read_to_string(&mut text);
+        let _ = ended.send(text);
+    });
+    let output = output.recv_timeout(LIMIT);
+    if output.is_err() {
+        drop(running);
+        let _ = watcher.join();
+        bail!("{name} did not end within {} s", LIMIT.as_secs());
+    }
     let status = running.0.wait()?;
-    let time = start.elapsed();
+    let time = begin.elapsed();
+    let _ = watcher.join();
+    let output = output.unwrap_or_default();
     ensure!(
         status.success() && output == expected,
         "{name}: {status}, output {output:?}"

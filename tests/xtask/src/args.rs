@@ -54,9 +54,10 @@ pub enum Task {
         /// Names of files in tests/fuzz/src/bin
         target: Vec<String>,
     },
-    /// Measure, side by side with QEMU
+    /// Measure, side by side with what does the same
     Bench {
-        /// How fast guests start, or how fast folders or networks of the host are in them
+        /// How fast guests start, how fast folders or networks of the host are in them, or
+        /// how fast images are built
         #[arg(value_enum, default_value_t = BenchName::Boot)]
         what: BenchName,
         /// Arguments of the benchmark program
@@ -93,6 +94,7 @@ pub enum BenchName {
     Boot,
     Volumes,
     Networks,
+    Images,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -105,11 +105,14 @@ fn bench(what: BenchName, args: Vec<OsString>) -> Result<i32> {
     let built = guest::build()?;
     let mut environment = tests::environment(&built)?;
     let (pack, name) = match what {
-        BenchName::Boot => (Pack::Tuned, None),
-        BenchName::Volumes => (Pack::Bench, Some("volumes")),
-        BenchName::Networks => (Pack::Tuned, Some("networks")),
+        BenchName::Boot => (Some(Pack::Tuned), None),
+        BenchName::Volumes => (Some(Pack::Bench), Some("volumes")),
+        BenchName::Networks => (Some(Pack::Tuned), Some("networks")),
+        BenchName::Images => (None, Some("images")),
     };
-    kernel::ensure(pack)?;
+    if let Some(pack) = pack {
+        kernel::ensure(pack)?;
+    }
     if what == BenchName::Volumes {
         let workload = guest::build_workload()?;
         environment.push(("SHEM_BENCH_WORKLOAD".into(), workload.into()));
@@ -121,7 +124,11 @@ fn bench(what: BenchName, args: Vec<OsString>) -> Result<i32> {
     argv.extend(name.map(OsString::from));
     let shares = args.iter().filter_map(|word| plot_folder(word)).collect();
     argv.extend(args);
-    Place::choose(&built.shem).become_command(argv, environment, shares)
+    let place = match pack {
+        Some(_) => Place::choose(&built.shem),
+        None => Place::Here,
+    };
+    place.become_command(argv, environment, shares)
 }
 
 /// Where `plot=FILE` writes.

@@ -1,7 +1,7 @@
 //! `shem image build`: an image of what Docker and its relatives have, of a folder or of
 //! a tar archive.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal};
 
 use anyhow::{Context, Result, bail};
@@ -30,9 +30,20 @@ pub fn run(args: BuildArgs) -> Result<u8> {
         "size": built.contents.file_len,
         "files": built.contents.superblock.inodes,
         "compressor": built.contents.superblock.compressor.name(),
+        "peak_memory": peak_memory(),
     });
     report.done(&format!("{output}: {}", summary(&built.contents)), object)?;
     Ok(status::SUCCESS)
+}
+
+/// Most bytes of memory that this program had at once; `mksquashfs` has its own.
+fn peak_memory() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 fn build(args: &BuildArgs, report: &Report) -> Result<Built> {
