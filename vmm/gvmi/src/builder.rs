@@ -11,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 
 use thiserror::Error;
 
+use crate::blob::Blob;
 use crate::compression::Compression;
 use crate::config::ContainerConfig;
 use crate::draft::Draft;
@@ -18,7 +19,7 @@ use crate::fault::Fault;
 use crate::image::Contents;
 use crate::layer::Layer;
 use crate::limits::Limits;
-use crate::merge::{LayerError, MAX_LAYERS, Merge};
+use crate::merge::{LayerError, MAX_LAYERS, Merge, Rules, Whiteouts};
 use crate::mksquashfs::Mksquashfs;
 use crate::owners::Owners;
 use crate::progress::{Meter, Progress};
@@ -136,17 +137,43 @@ pub enum BuildError {
 
 impl Builder {
     /// Packs the folder or the tar archive at `source` into an image at `to`,
-    /// replacing a file there.
+    /// replacing a file there: as [`Builder::pack_dir`], or as
+    /// [`Builder::pack_tar`] of an archive whose order and names do not matter.
+    /// The same source makes the same bytes.
     pub fn pack(&self, source: &Path, to: &Path) -> Result<Built, BuildError> {
         let cannot = |error| BuildError::Source {
             path: source.to_path_buf(),
             source: error,
         };
-        if fs::metadata(source).map_err(cannot)?.is_dir() {
-            self.pack_dir(source, to)
-        } else {
-            self.pack_tar(File::open(source).map_err(cannot)?, to)
+        let kind = fs::metadata(source).map_err(cannot)?.file_type();
+        if kind.is_dir() {
+            return self.pack_dir(source, to);
         }
+        let file = File::open(source).map_err(cannot)?;
+        if kind.is_file() {
+            self.pack_archive(Blob::whole(file).map_err(cannot)?, to)
+        } else {
+            self.pack_tar(file, to)
+        }
+    }
+
+    /// Packs an archive that can be read twice, as the only layer, in which
+    /// whiteouts are files like others.
+    fn pack_archive(&self, blob: Blob, to: &Path) -> Result<Built, BuildError> {
+        let archive = [Layer {
+            name: String::new(),
+            blob,
+            digest: None,
+            diff_id: None,
+        }];
+        let built = self.pack_merged(&archive, Whiteouts::AreFiles, to, &mut |_| {});
+        built.map_err(|error| match error {
+            BuildError::Layer {
+                source: LayerError::Archive(error),
+                ..
+            } => error.into(),
+            error => error,
+        })
     }
 
     /// Packs the tree below `dir` as it is: names, owners, modes, times, hard
@@ -170,7 +197,8 @@ impl Builder {
         {
             options.extend(["-e".into(), old.into_os_string()]);
         }
-        let running = Mksquashfs::start(dir.as_os_str(), draft.file(), options, Stdio::null())?;
+        let (source, stdin) = (dir.as_os_str(), Stdio::null());
+        let running = Mksquashfs::start(source, draft.file(), options, None, stdin)?;
         let warnings = running.finish()?;
         let contents = append_trailer(&draft, &trailer, to)?;
         publish(draft, to, contents, warnings)
@@ -181,13 +209,14 @@ impl Builder {
     /// folder's own) survive. A root folder without an entry of its own, and
     /// folders that are implied only, belong to the root's owner, by default
     /// user and group 0, with mode 0755. `tar` is read to its end mark; some
-    /// more of it may be. The same archive makes the same bytes.
+    /// more of it may be. The root folder has the time of now, for
+    /// `mksquashfs` knows no other before the archive has been read; but for
+    /// that the same archive makes the same bytes.
     pub fn pack_tar(&self, tar: impl Read, to: &Path) -> Result<Built, BuildError> {
         let trailer = self.trailer()?;
         let archive = Archive::open(tar, &self.limits)?;
         let root = archive.root();
-        // No other time is known before the archive has been passed on.
-        self.pack_stream(trailer, root, root.mtime, to, |sink, owners| {
+        self.pack_stream(trailer, root, None, to, |sink, owners| {
             Ok(archive.forward(sink, owners)?)
         })
     }
@@ -195,32 +224,48 @@ impl Builder {
     /// Packs what `layers`, the bottom one first, make together, as a
     /// container engine would unpack them. Their bytes are read twice and
     /// their digests checked; `progress` is told how far it is, from this
-    /// thread. The same layers make the same bytes, dated with the newest time
-    /// of anything in them. Of the root folder's attributes the extended ones
-    /// are lost.
+    /// thread. The same layers make the same bytes, dated as the newest thing
+    /// in them, which the root folder is too. (Where that is in the future the
+    /// root folder has the time of now.) Of the root folder's attributes the
+    /// extended ones are lost.
     pub fn pack_layers(
         &self,
         layers: &[Layer],
         to: &Path,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Built, BuildError> {
+        self.pack_merged(layers, Whiteouts::Remove, to, progress)
+    }
+
+    fn pack_merged(
+        &self,
+        layers: &[Layer],
+        whiteouts: Whiteouts,
+        to: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Built, BuildError> {
         let trailer = self.trailer()?;
         let readers = READERS.min(self.processors.map_or(READERS, NonZeroU32::get));
         let mut meter = Meter::new(layers, progress);
-        let merge = Merge::new(layers, &self.limits, readers as usize, &mut meter)?;
+        let rules = Rules {
+            limits: self.limits,
+            whiteouts,
+            readers: readers as usize,
+        };
+        let merge = Merge::new(layers, &rules, &mut meter)?;
         let (root, newest) = (merge.root(), merge.newest());
-        self.pack_stream(trailer, root, newest, to, |sink, owners| {
+        self.pack_stream(trailer, root, Some(newest), to, |sink, owners| {
             merge.write(owners, sink, &mut meter)
         })
     }
 
-    /// Packs the archive that `write` writes. Its file system says that it
-    /// was made at `made`.
+    /// Packs the archive that `write` writes, in which nothing is newer than
+    /// `newest`, where that is known.
     fn pack_stream(
         &self,
         trailer: Vec<u8>,
         root: Attributes,
-        made: u32,
+        newest: Option<u32>,
         to: &Path,
         write: impl FnOnce(&mut dyn Write, &Owners) -> Result<Warnings, BuildError>,
     ) -> Result<Built, BuildError> {
@@ -231,11 +276,11 @@ impl Builder {
         // of its lower layer by file handle; packed folders have it.
         options.extend(["-tar", "-exports", "-noId"].map(OsString::from));
         options.extend(["-root-mode".into(), format!("{:o}", root.mode).into()]);
-        options.extend(["-root-time".into(), root.mtime.to_string().into()]);
-        options.extend(["-mkfs-time".into(), made.to_string().into()]);
-
-        let mut running =
-            Mksquashfs::start(OsStr::new("-"), draft.file(), options, Stdio::piped())?;
+        if newest.is_none() {
+            options.extend(["-mkfs-time".into(), root.mtime.to_string().into()]);
+        }
+        let (source, stdin) = (OsStr::new("-"), Stdio::piped());
+        let mut running = Mksquashfs::start(source, draft.file(), options, newest, stdin)?;
         let mut stdin = running.stdin().expect("it was asked for above");
         let written = write(&mut stdin, &owners);
         drop(stdin);

@@ -21,7 +21,8 @@ use nix::unistd::getppid;
 use crate::builder::BuildError;
 
 const PROGRAM: &str = "mksquashfs";
-/// Would move the times of what is packed, and is refused beside options.
+/// The environment's variable for the time of the file system. What is newer,
+/// as the root folder of an archive is, which has the time of now, gets it too.
 const CLOCK: &str = "SOURCE_DATE_EPOCH";
 /// Bytes in the pipe to its standard input, the most that any user may ask
 /// for: each fill costs two switches between processes.
@@ -36,12 +37,14 @@ pub(crate) struct Mksquashfs {
 }
 
 impl Mksquashfs {
-    /// Starts it to pack `source` into `to`, with `options` behind the two.
-    /// The calling thread has to live until it ends.
+    /// Starts it to pack `source` into `to`, with `options` behind the two. No
+    /// time in the file system is after `clock`. The calling thread has to live
+    /// until it ends.
     pub(crate) fn start<O: AsRef<OsStr>>(
         source: &OsStr,
         to: &File,
         options: impl IntoIterator<Item = O>,
+        clock: Option<u32>,
         stdin: Stdio,
     ) -> Result<Self, BuildError> {
         let to = to.as_raw_fd();
@@ -51,10 +54,13 @@ impl Mksquashfs {
             .arg(source)
             .arg(format!("/proc/self/fd/{to}"))
             .args(options)
-            .env_remove(CLOCK)
             .stdin(stdin)
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
+        match clock {
+            Some(seconds) => command.env(CLOCK, seconds.to_string()),
+            None => command.env_remove(CLOCK),
+        };
         let before_exec = move || {
             set_pdeathsig(Signal::SIGKILL)?;
             // Had the parent ended before, nobody would be told.

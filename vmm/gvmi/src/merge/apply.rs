@@ -39,17 +39,19 @@ impl Tree {
         let Some((folders, name)) = entry.path.split() else {
             return self.apply_root(layer, entry);
         };
-        if is_of_aufs(&entry.path) {
-            return Ok(());
-        }
-        if name == OPAQUE {
-            if let Some(folder) = self.existing(folders)? {
-                self.clear(folder, layer);
+        if self.has_whiteouts() {
+            if is_of_aufs(&entry.path) {
+                return Ok(());
             }
-            return Ok(());
-        }
-        if let Some(name) = name.strip_prefix(WHITEOUT).filter(|_| name != AUFS_LINKS) {
-            return self.white_out(layer, folders, name);
+            if name == OPAQUE {
+                if let Some(folder) = self.existing(folders)? {
+                    self.clear(folder, layer);
+                }
+                return Ok(());
+            }
+            if let Some(name) = name.strip_prefix(WHITEOUT).filter(|_| name != AUFS_LINKS) {
+                return self.white_out(layer, folders, name);
+            }
         }
         let folder = self.made(folders, &entry.attributes, layer)?;
         let node = self.node_of(folder, name)?;
@@ -76,7 +78,8 @@ impl Tree {
 
     /// Takes out what is in a layer for its own links only.
     pub(super) fn end_layer(&mut self) {
-        if let Some(links) = self.find(Self::ROOT, AUFS_LINKS) {
+        let links = self.find(Self::ROOT, AUFS_LINKS);
+        if let Some(links) = links.filter(|_| self.has_whiteouts()) {
             self.remove(links);
         }
     }

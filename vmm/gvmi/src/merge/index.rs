@@ -8,10 +8,10 @@ use std::thread::{Builder, Scope};
 
 use super::source::{self, Check};
 use super::tree::{LayerNumber, Tree};
-use super::{LayerError, MAX_LAYERS};
+use super::{LayerError, MAX_LAYERS, Rules};
 use crate::builder::BuildError;
 use crate::layer::Layer;
-use crate::limits::{Budget, Limits};
+use crate::limits::Budget;
 use crate::progress::{Meter, Pass};
 use crate::tar::{Entry, EntryError, Kind, ROOT_XATTRS, TarError};
 use crate::warnings::Warnings;
@@ -39,11 +39,10 @@ struct Batch {
     end: Option<Warnings>,
 }
 
-/// Reads `layers`, `readers` of them at the same time.
+/// Reads `layers`.
 pub(super) fn index(
     layers: &[Layer],
-    limits: &Limits,
-    readers: usize,
+    rules: &Rules,
     meter: &mut Meter<'_>,
 ) -> Result<Index, BuildError> {
     if layers.len() > MAX_LAYERS {
@@ -52,18 +51,18 @@ pub(super) fn index(
         });
     }
     let mut index = Index {
-        tree: Tree::new(limits),
+        tree: Tree::new(rules),
         newest: 0,
         warnings: Warnings::default(),
     };
-    let budget = Budget::new(limits);
+    let budget = Budget::new(&rules.limits);
     let mut count = 0;
     meter.start(Pass::Index);
     std::thread::scope(|scope| {
         let mut waiting = layers.iter();
         let mut running = VecDeque::new();
         for (number, layer) in layers.iter().enumerate() {
-            while running.len() < readers
+            while running.len() < rules.readers
                 && let Some(next) = waiting.next()
             {
                 let started = start(scope, next, budget.clone());

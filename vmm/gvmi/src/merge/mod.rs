@@ -72,6 +72,24 @@ impl LayerError {
     }
 }
 
+/// What files are that are named as whiteouts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whiteouts {
+    /// What they are in layers.
+    Remove,
+    /// As in any other archive.
+    AreFiles,
+}
+
+/// How layers are merged.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) limits: Limits,
+    pub(crate) whiteouts: Whiteouts,
+    /// Layers that are read at the same time in the first pass.
+    pub(crate) readers: usize,
+}
+
 /// Layers whose index has been made.
 pub(crate) struct Merge<'a> {
     layers: &'a [Layer],
@@ -79,14 +97,13 @@ pub(crate) struct Merge<'a> {
 }
 
 impl<'a> Merge<'a> {
-    /// The first pass, with up to `readers` layers at the same time.
+    /// The first pass.
     pub(crate) fn new(
         layers: &'a [Layer],
-        limits: &Limits,
-        readers: usize,
+        rules: &Rules,
         meter: &mut Meter<'_>,
     ) -> Result<Self, BuildError> {
-        let index = index::index(layers, limits, readers, meter)?;
+        let index = index::index(layers, rules, meter)?;
         Ok(Self { layers, index })
     }
 
@@ -133,7 +150,12 @@ pub fn merge_layers(
 ) -> Result<(), BuildError> {
     let mut ignore = |_: Progress| {};
     let mut meter = Meter::new(layers, &mut ignore);
-    let merge = Merge::new(layers, limits, 1, &mut meter)?;
+    let rules = Rules {
+        limits: *limits,
+        whiteouts: Whiteouts::Remove,
+        readers: 1,
+    };
+    let merge = Merge::new(layers, &rules, &mut meter)?;
     let owners = Owners::keep(merge.root());
     merge.write(&owners, sink, &mut meter).map(drop)
 }

@@ -102,6 +102,14 @@ fn merged_within(layers: &[Layer], limits: &Limits) -> Result<Vec<u8>, BuildErro
     Ok(out)
 }
 
+fn rules(readers: usize) -> Rules {
+    Rules {
+        limits: Limits::default(),
+        whiteouts: Whiteouts::Remove,
+        readers,
+    }
+}
+
 /// An error as it is printed.
 fn text(error: &BuildError) -> String {
     let mut text = error.to_string();

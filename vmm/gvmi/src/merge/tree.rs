@@ -12,6 +12,7 @@ use std::num::NonZeroU32;
 use hashbrown::HashTable;
 
 use super::arena::{Arena, Text};
+use super::{Rules, Whiteouts};
 use crate::limits::Limits;
 use crate::tar::{Attributes, EntryError, MAX_PATH};
 
@@ -104,22 +105,22 @@ pub(super) struct Tree {
     texts: Arena,
     table: HashTable<NodeId>,
     hasher: RandomState,
-    limits: Limits,
+    rules: Rules,
 }
 
 impl Tree {
     pub(super) const ROOT: NodeId = NodeId(0);
 
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(rules: &Rules) -> Self {
         let mut tree = Self {
             nodes: Vec::new(),
             folders: Vec::new(),
             free_folders: Vec::new(),
             files: Vec::new(),
-            texts: Arena::new(limits.max_names()),
+            texts: Arena::new(rules.limits.max_names()),
             table: HashTable::new(),
             hasher: RandomState::new(),
-            limits: *limits,
+            rules: *rules,
         };
         let name = tree.texts.add(b"").expect("there is room for nothing");
         tree.nodes.push(Node {
@@ -135,7 +136,11 @@ impl Tree {
     }
 
     pub(super) fn limits(&self) -> &Limits {
-        &self.limits
+        &self.rules.limits
+    }
+
+    pub(super) fn has_whiteouts(&self) -> bool {
+        self.rules.whiteouts == Whiteouts::Remove
     }
 
     pub(super) fn body(&self, node: NodeId) -> Body {
@@ -177,7 +182,7 @@ impl Tree {
     }
 
     fn make_node(&mut self, folder: NodeId, name: &[u8]) -> Result<NodeId, EntryError> {
-        let max = self.limits.max_entries;
+        let max = self.rules.limits.max_entries;
         // The root is no entry.
         if self.nodes.len() > max as usize {
             return Err(EntryError::TooMany { max });
@@ -217,7 +222,7 @@ impl Tree {
 
     /// Keeps a text that belongs to an entry.
     pub(super) fn add_text(&mut self, text: &[u8]) -> Result<Text, EntryError> {
-        let max = self.limits.max_names();
+        let max = self.rules.limits.max_names();
         self.texts.add(text).ok_or(EntryError::Names { max })
     }
 

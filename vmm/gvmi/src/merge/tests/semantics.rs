@@ -71,6 +71,35 @@ fn what_aufs_left_is_ignored_and_its_links_lead_on() {
 }
 
 #[test]
+fn whiteouts_of_an_archive_that_is_no_layer_are_files() {
+    let layers = [layer(
+        Tar::new()
+            .file("a", "1")
+            .file(".wh.a", "2")
+            .file("d/.wh..wh..opq", "3")
+            .file(".wh..wh.plnk/x", "4"),
+    )];
+    let mut ignore = |_: Progress| {};
+    let mut meter = Meter::new(&layers, &mut ignore);
+    let rules = Rules {
+        whiteouts: Whiteouts::AreFiles,
+        ..rules(1)
+    };
+    let merge = Merge::new(&layers, &rules, &mut meter).unwrap();
+    let owners = Owners::keep(merge.root());
+    let mut out = Vec::new();
+    merge.write(&owners, &mut out, &mut meter).unwrap();
+    let files: Vec<_> = list(&out)
+        .into_iter()
+        .filter(|line| !line.contains("/ "))
+        .collect();
+    assert_eq!(
+        files,
+        [".wh..wh.plnk/x 4", ".wh.a 2", "a 1", "d/.wh..wh..opq 3"]
+    );
+}
+
+#[test]
 fn whiteout_of_overlayfs_is_a_device_like_any_other() {
     let device = || {
         let mut device = Tar::header(tar::EntryType::Char, "a");
@@ -283,7 +312,7 @@ fn root_is_as_the_last_layer_that_has_it_says() {
     ];
     let mut ignore = |_: Progress| {};
     let mut meter = Meter::new(&layers, &mut ignore);
-    let merge = Merge::new(&layers, &Limits::default(), 2, &mut meter).unwrap();
+    let merge = Merge::new(&layers, &rules(2), &mut meter).unwrap();
     assert_eq!(merge.root().mode, 0o711);
     assert_eq!(merge.newest(), 100);
     let owners = Owners::keep(merge.root());
@@ -385,7 +414,7 @@ fn order_is_the_same_however_many_layers_are_read_at_once() {
     let once = |readers| {
         let mut ignore = |_: Progress| {};
         let mut meter = Meter::new(&layers, &mut ignore);
-        let merge = Merge::new(&layers, &Limits::default(), readers, &mut meter).unwrap();
+        let merge = Merge::new(&layers, &rules(readers), &mut meter).unwrap();
         let owners = Owners::keep(merge.root());
         let mut out = Vec::new();
         merge.write(&owners, &mut out, &mut meter).unwrap();
@@ -404,7 +433,7 @@ fn both_passes_tell_how_far_they_are_up_to_the_end() {
     let mut told = Vec::new();
     let mut report = |progress| told.push(progress);
     let mut meter = Meter::new(&layers, &mut report);
-    let merge = Merge::new(&layers, &Limits::default(), 2, &mut meter).unwrap();
+    let merge = Merge::new(&layers, &rules(2), &mut meter).unwrap();
     let owners = Owners::keep(merge.root());
     merge.write(&owners, &mut io::sink(), &mut meter).unwrap();
     let total = layers.iter().map(|layer| layer.blob.len()).sum();
@@ -583,7 +612,7 @@ fn second_pass_refuses_what_has_changed_since_the_first() {
     }];
     let mut ignore = |_: Progress| {};
     let mut meter = Meter::new(&layers, &mut ignore);
-    let merge = Merge::new(&layers, &Limits::default(), 1, &mut meter).unwrap();
+    let merge = Merge::new(&layers, &rules(1), &mut meter).unwrap();
     std::fs::write(file.path(), other).unwrap();
     let owners = Owners::keep(merge.root());
     let error = merge
@@ -598,7 +627,7 @@ fn second_pass_refuses_what_has_changed_since_the_first() {
 #[test]
 fn index_of_many_entries_stays_below_80_bytes_each() {
     const ENTRIES: u32 = 200_000;
-    let mut tree = Tree::new(&Limits::default());
+    let mut tree = Tree::new(&rules(1));
     for number in 0..ENTRIES {
         let path = match number % 10 {
             0 => format!("usr/share/dir{number}"),
