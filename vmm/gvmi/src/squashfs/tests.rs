@@ -256,6 +256,15 @@ fn folders_in_themselves_or_in_two_places_are_entered_once() {
 }
 
 #[test]
+fn a_root_that_is_no_folder_is_refused() {
+    let mut maker = Maker::default();
+    let (link, _) = maker.symlink(b"x");
+    let image = maker.image(link);
+    assert_eq!(first_damage(&image), Damage::Root(SYMLINK));
+    with_tree(&image, |tree| assert!(tree.lookup(b"", true).is_err()));
+}
+
+#[test]
 fn names_that_lead_elsewhere_are_refused() {
     for name in [&b"."[..], b"..", b"../x", b"a/b", b"/", b"a\0"] {
         let mut maker = Maker::default();

@@ -181,8 +181,12 @@ impl<'a> Tree<'a> {
 
     /// The root folder.
     pub fn root(&self) -> Result<Inode, TreeError> {
-        self.inode(self.superblock.root)
-            .map_err(|fault| TreeError::new(b"", fault))
+        let root = self.inode(self.superblock.root);
+        root.and_then(|root| match root.is_dir() {
+            true => Ok(root),
+            false => Err(Damage::Root(root.kind.basic_type()).into()),
+        })
+        .map_err(|fault| TreeError::new(b"", fault))
     }
 
     /// Takes a name or a hole off the limit.
