@@ -366,8 +366,13 @@ fn verified_images_are_counted() {
     let made = everything();
     let image = build(&archive(&made), "zstd", &folder.path().join("a"));
     let tree = Tree::open(&image).unwrap();
-    let verification = tree.verify();
+    let mut told = Vec::new();
+    let verification = tree.verify_with(&mut |counts| told.push(counts.inodes()));
     assert!(verification.is_ok(), "{verification:?}");
+    assert_eq!(told.len(), made.len());
+    assert!(told.is_sorted());
+    let inodes = image.contents().superblock.inodes;
+    assert_eq!(told.last(), Some(&inodes.into()));
     let count = |kinds: &[char]| {
         let of_kind = made.values().filter(|made| kinds.contains(&made.kind));
         of_kind.count() as u64
