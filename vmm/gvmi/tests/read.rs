@@ -100,6 +100,23 @@ fn every_compressor_gives_back_what_was_packed() {
 }
 
 #[test]
+fn more_owners_than_a_metadata_block_holds_are_read() {
+    let folder = scratch();
+    let owned = |id: u32| Made {
+        owner: (id, 0),
+        ..file("")
+    };
+    let mut made: MadeTree = (0..2500)
+        .map(|id| (format!("{id:04}").into_bytes(), owned(id)))
+        .collect();
+    made.insert(Vec::new(), dir(0o755));
+    let image = build(&archive(&made), "lzo", &folder.path().join("a"));
+    let tree = Tree::open(&image).unwrap();
+    let owners = walk(&tree).into_iter().skip(1).map(|entry| entry.inode.uid);
+    assert!(owners.eq(0..2500));
+}
+
+#[test]
 fn verified_images_are_counted() {
     let folder = scratch();
     let made = everything();

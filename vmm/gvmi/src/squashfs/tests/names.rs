@@ -95,7 +95,14 @@ fn links_are_followed_inside_the_image_and_not_for_ever() {
     let (a, a_number) = maker.symlink(b"b");
     let (b, b_number) = maker.symlink(b"../../a");
     let (up, up_number) = maker.symlink(b"../../../d");
-    let (dir, dir_number) = maker.dir(&[(b"up", up, up_number, SYMLINK)], None);
+    let (root, root_number) = maker.symlink(b"/d/up");
+    let (dir, dir_number) = maker.dir(
+        &[
+            (b"root", root, root_number, SYMLINK),
+            (b"up", up, up_number, SYMLINK),
+        ],
+        None,
+    );
     let image = maker.rooted(&[
         (b"a", a, a_number, SYMLINK),
         (b"b", b, b_number, SYMLINK),
@@ -103,6 +110,7 @@ fn links_are_followed_inside_the_image_and_not_for_ever() {
     ]);
     with_tree(&image, |tree| {
         assert_eq!(tree.lookup(b"d/up/up/up", true).unwrap().path, b"d");
+        assert_eq!(tree.lookup(b"d/root/up", true).unwrap().path, b"d");
         let fault = |path: &[u8], follow| tree.lookup(path, follow).unwrap_err().fault;
         assert!(matches!(
             fault(b"a", true),
