@@ -39,6 +39,13 @@ pub struct Counts {
     pub data: u64,
 }
 
+impl Counts {
+    /// Inodes that were read, of as many as the superblock says.
+    pub fn inodes(&self) -> u64 {
+        self.directories + self.files + self.symlinks + self.devices + self.pipes
+    }
+}
+
 impl Verification {
     /// Whether all of the tree could be read.
     pub fn is_ok(&self) -> bool {
@@ -60,6 +67,12 @@ impl Verification {
 impl Tree<'_> {
     /// Reads everything, and goes on behind what cannot be read.
     pub fn verify(&self) -> Verification {
+        self.verify_with(&mut |_| ())
+    }
+
+    /// As [`Tree::verify`]; behind each entry `progress` is told what was
+    /// found so far.
+    pub fn verify_with(&self, progress: &mut dyn FnMut(&Counts)) -> Verification {
         let mut found = Verification::default();
         if let Err(fault) = self.check_tables() {
             found.fault(b"", fault);
@@ -72,6 +85,7 @@ impl Tree<'_> {
                         Ok(entry) => self.verify_entry(&entry, &mut seen, &mut found),
                         Err(error) => found.error(error),
                     }
+                    progress(&found.counts);
                 }
             }
             Err(error) => found.error(error),

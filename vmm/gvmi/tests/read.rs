@@ -1,279 +1,18 @@
 //! Trees of images made by the real `mksquashfs`, compared with what they were
 //! made of.
 
-use std::collections::BTreeMap;
+mod made;
+
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
-use std::path::Path;
 
 use gvmi::{Aspect, Builder, Change, Counts, Device, Entry, Image, Kind, Tree, TreeFault, Xattr};
+use made::{BLOCK, Made, MadeTree, archive, build, dir, everything, file, scratch, words};
 use tar::EntryType;
-use tempfile::TempDir;
 
 const COMPRESSORS: [&str; 5] = ["gzip", "lzo", "xz", "lz4", "zstd"];
-/// The block size of `mksquashfs`.
-const BLOCK: usize = 128 << 10;
-
-/// On a disk, because a tmpfs may refuse extended attributes.
-fn scratch() -> TempDir {
-    TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
-}
-
-/// One entry of a tree that is made here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Made {
-    /// As `ls -l` marks it; `h` is a further name of the file `target`.
-    kind: char,
-    mode: u16,
-    owner: (u32, u32),
-    mtime: u32,
-    content: Vec<u8>,
-    target: Vec<u8>,
-    device: (u32, u32),
-    xattrs: Vec<(String, Vec<u8>)>,
-}
-
-impl Default for Made {
-    fn default() -> Self {
-        Self {
-            kind: '-',
-            mode: 0o644,
-            owner: (0, 0),
-            mtime: 86400,
-            content: Vec::new(),
-            target: Vec::new(),
-            device: (0, 0),
-            xattrs: Vec::new(),
-        }
-    }
-}
-
-fn file(content: impl Into<Vec<u8>>) -> Made {
-    Made {
-        content: content.into(),
-        ..Made::default()
-    }
-}
-
-fn dir(mode: u16) -> Made {
-    Made {
-        kind: 'd',
-        mode,
-        ..Made::default()
-    }
-}
-
-fn link(kind: char, target: impl Into<Vec<u8>>) -> Made {
-    Made {
-        kind,
-        mode: 0o777,
-        target: target.into(),
-        ..Made::default()
-    }
-}
-
-fn node(kind: char, device: (u32, u32)) -> Made {
-    Made {
-        kind,
-        device,
-        ..Made::default()
-    }
-}
-
-/// Bytes that no compressor makes smaller.
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    std::iter::repeat_with(next).take(len).collect()
-}
-
-fn words(len: usize) -> Vec<u8> {
-    let text = (0..).flat_map(|number: u32| format!("{} ", number % 1000).into_bytes());
-    text.take(len).collect()
-}
-
-type MadeTree = BTreeMap<Vec<u8>, Made>;
-
-/// A tree with all that a squashfs has a form for. Paths are in the order of
-/// their bytes, which is not a walk's.
-fn everything() -> MadeTree {
-    let mut tree = MadeTree::new();
-    let mut add = |path: &[u8], made: Made| {
-        tree.insert(path.to_vec(), made);
-    };
-    add(
-        b"",
-        Made {
-            owner: (70000, 70000),
-            ..dir(0o1750)
-        },
-    );
-    add(b"empty", file(""));
-    add(b"one", file("1"));
-    add(b"block", file(noise(BLOCK)));
-    add(b"blocks", file(words(2 * BLOCK)));
-    add(b"tail", file([noise(BLOCK), words(1000)].concat()));
-    add(b"almost", file(words(BLOCK - 1)));
-    let holes = [words(BLOCK), vec![0; 3 * BLOCK], words(5)].concat();
-    add(b"holes", file(holes));
-    add(b"only-holes", file(vec![0; 2 * BLOCK]));
-    add(
-        b"ends-in-a-hole",
-        file([words(BLOCK), vec![0; BLOCK + 7]].concat()),
-    );
-    add(
-        b"suid",
-        Made {
-            mode: 0o6755,
-            owner: (100_000, u32::MAX - 100),
-            ..file("#!")
-        },
-    );
-    add(
-        b"old",
-        Made {
-            mtime: 0,
-            ..file("old")
-        },
-    );
-    add(
-        b"late",
-        Made {
-            mtime: u32::MAX,
-            ..file("late")
-        },
-    );
-    add(b"link", link('h', "blocks"));
-    add(b"zz/link", link('h', "blocks"));
-    add(b"zz", dir(0o700));
-    add(b"zz-pipe", node('p', (0, 0)));
-    add(b"null", node('c', (1, 3)));
-    add(b"disk", node('b', (259, 70000)));
-    add(b"sym", link('l', "../../etc/passwd"));
-    add(b"sym-long", link('l', "t".repeat(4000)));
-    add(b"\xff\xfe\x01", file("odd name"));
-    add(&[b'n'; 255], file("long name"));
-    let deep = [[b'd'; 200], [b'e'; 200]];
-    add(&deep[0], dir(0o755));
-    add(&deep.join(&b'/'), dir(0o755));
-    add(
-        &[&deep.join(&b'/'), &b"/\xc3\xa4\xff"[..]].concat(),
-        file("deep"),
-    );
-    let user = |name: &str, value: &[u8]| (name.to_owned(), value.to_vec());
-    let capability = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
-    add(
-        b"xattrs",
-        Made {
-            xattrs: vec![
-                user("security.capability", capability),
-                user("trusted.t", b""),
-                user("user.a", b"first"),
-                user("user.b", &noise(3000)),
-            ],
-            ..file("with attributes")
-        },
-    );
-    for path in [&b"same-xattrs-1"[..], b"same-xattrs-2"] {
-        let xattrs = vec![user("user.b", &noise(3000)), user("user.c", path)];
-        add(path, Made { xattrs, ..file("") });
-    }
-    add(
-        b"xattr-dir",
-        Made {
-            xattrs: vec![user("user.d", b"=\n0")],
-            ..dir(0o755)
-        },
-    );
-    add(
-        b"xattr-link",
-        Made {
-            xattrs: vec![user("security.l", b"1")],
-            ..link('l', "x")
-        },
-    );
-    add(b"many", dir(0o755));
-    for number in 0..700 {
-        let path = format!("many/entry with a long name {number:04}");
-        add(
-            path.as_bytes(),
-            Made {
-                owner: (number % 300, 7),
-                ..file(format!("content {number}"))
-            },
-        );
-    }
-    tree
-}
-
-/// The tree as an archive; hard links come after all else.
-fn archive(tree: &MadeTree) -> Vec<u8> {
-    let mut out = tar::Builder::new(Vec::new());
-    let (links, first): (Vec<_>, Vec<_>) = tree.iter().partition(|(_, made)| made.kind == 'h');
-    for (path, made) in first.into_iter().chain(links) {
-        let mut records: Vec<(String, Vec<u8>)> = made
-            .xattrs
-            .iter()
-            .map(|(name, value)| (format!("SCHILY.xattr.{name}"), value.clone()))
-            .collect();
-        let name = if path.is_empty() {
-            b"./"
-        } else {
-            path.as_slice()
-        };
-        let mut header = tar::Header::new_ustar();
-        let kind = match made.kind {
-            'd' => EntryType::Directory,
-            'l' => EntryType::Symlink,
-            'h' => EntryType::Link,
-            'c' => EntryType::Char,
-            'b' => EntryType::Block,
-            'p' => EntryType::Fifo,
-            _ => EntryType::Regular,
-        };
-        header.set_entry_type(kind);
-        header.set_mode(made.mode.into());
-        header.set_uid(made.owner.0.into());
-        header.set_gid(made.owner.1.into());
-        header.set_mtime(made.mtime.into());
-        header.set_size(made.content.len() as u64);
-        let ustar = header.as_ustar_mut().unwrap();
-        let mut put = |field: &mut [u8], key: &str, value: &[u8]| match field.get_mut(..value.len())
-        {
-            Some(start) => start.copy_from_slice(value),
-            None => records.push((key.to_owned(), value.to_vec())),
-        };
-        put(&mut ustar.name, "path", name);
-        put(&mut ustar.linkname, "linkpath", &made.target);
-        if matches!(made.kind, 'b' | 'c') {
-            header.set_device_major(made.device.0).unwrap();
-            header.set_device_minor(made.device.1).unwrap();
-        }
-        header.set_cksum();
-        let records = records.iter().map(|(key, value)| (&**key, &**value));
-        out.append_pax_extensions(records).unwrap();
-        out.append(&header, &*made.content).unwrap();
-    }
-    out.into_inner().unwrap()
-}
-
-/// The image of an archive.
-fn build(archive: &[u8], compression: &str, to: &Path) -> Image {
-    let builder = Builder {
-        compression: compression.parse().unwrap(),
-        ..Builder::default()
-    };
-    let built = builder.pack_tar(archive, to).unwrap();
-    assert_eq!(built.warnings, [""; 0]);
-    Image::open(to).unwrap()
-}
 
 fn walk(tree: &Tree<'_>) -> Vec<Entry> {
     let entries: Result<_, _> = tree.walk().unwrap().collect();
@@ -361,13 +100,35 @@ fn every_compressor_gives_back_what_was_packed() {
 }
 
 #[test]
+fn more_owners_than_a_metadata_block_holds_are_read() {
+    let folder = scratch();
+    let owned = |id: u32| Made {
+        owner: (id, 0),
+        ..file("")
+    };
+    let mut made: MadeTree = (0..2500)
+        .map(|id| (format!("{id:04}").into_bytes(), owned(id)))
+        .collect();
+    made.insert(Vec::new(), dir(0o755));
+    let image = build(&archive(&made), "lzo", &folder.path().join("a"));
+    let tree = Tree::open(&image).unwrap();
+    let owners = walk(&tree).into_iter().skip(1).map(|entry| entry.inode.uid);
+    assert!(owners.eq(0..2500));
+}
+
+#[test]
 fn verified_images_are_counted() {
     let folder = scratch();
     let made = everything();
     let image = build(&archive(&made), "zstd", &folder.path().join("a"));
     let tree = Tree::open(&image).unwrap();
-    let verification = tree.verify();
+    let mut told = Vec::new();
+    let verification = tree.verify_with(&mut |counts| told.push(counts.inodes()));
     assert!(verification.is_ok(), "{verification:?}");
+    assert_eq!(told.len(), made.len());
+    assert!(told.is_sorted());
+    let inodes = image.contents().superblock.inodes;
+    assert_eq!(told.last(), Some(&inodes.into()));
     let count = |kinds: &[char]| {
         let of_kind = made.values().filter(|made| kinds.contains(&made.kind));
         of_kind.count() as u64

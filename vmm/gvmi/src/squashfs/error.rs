@@ -150,6 +150,9 @@ pub enum Damage {
     /// An inode of a type that is none.
     #[error("an inode has type {0}")]
     Type(u16),
+    /// The root is of another type than a folder.
+    #[error("the root folder is none, its inode has type {0}")]
+    Root(u16),
     /// An inode's number is 0 or above their count.
     #[error("an inode has number {number} of {count}")]
     Number {

@@ -16,6 +16,7 @@ use super::metadata::{Block, Cursor};
 use super::options;
 use super::table::Table;
 use super::unpack::Unpacker;
+use super::xattr::Xattrs;
 use crate::image::{Contents, Image, Source};
 use crate::superblock::{LEN, Superblock};
 
@@ -60,17 +61,6 @@ enum Bytes<'a> {
     Memory(&'a [u8]),
 }
 
-/// Where extended attributes are.
-#[derive(Clone, Copy)]
-pub(crate) struct Xattrs {
-    /// The lists that inodes name by number.
-    pub(crate) lists: Table,
-    /// What the lists refer into: from this byte on,
-    pub(crate) start: u64,
-    /// and before this one.
-    pub(crate) end: u64,
-}
-
 impl<'a> Tree<'a> {
     /// The tree of an image.
     pub fn open(image: &'a Image) -> Result<Self, TreeError> {
@@ -83,35 +73,35 @@ impl<'a> Tree<'a> {
     }
 
     fn new(file: Bytes<'a>, contents: &Contents) -> Result<Self, TreeError> {
-        let superblock = contents.superblock.clone();
-        let new = || {
-            if superblock.inodes > MAX_INODES {
-                return Err(TreeFault::Limit {
-                    what: "inodes",
-                    max: MAX_INODES.into(),
-                });
-            }
-            let unpacker = Unpacker::new(superblock.compressor, superblock.block_size)
-                .map_err(|source| TreeFault::Read { at: 0, source })?;
-            let mut tree = Self {
-                file,
-                superblock,
-                blocks: RefCell::new(Cache::new(BLOCKS)),
-                tails: RefCell::new(Cache::new(TAILS)),
-                unpacker: RefCell::new(unpacker),
-                packed: RefCell::default(),
-                ids: Vec::new(),
-                fragments: None,
-                exports: None,
-                xattrs: None,
-                limit: DATA_LIMIT,
-                left: Cell::new(DATA_LIMIT),
-            };
-            tree.read_tables()?;
-            options::check(&tree)?;
-            Ok(tree)
+        Self::read(file, &contents.superblock).map_err(|fault| TreeError::new(b"", fault))
+    }
+
+    fn read(file: Bytes<'a>, superblock: &Superblock) -> Result<Self, TreeFault> {
+        if superblock.inodes > MAX_INODES {
+            return Err(TreeFault::Limit {
+                what: "inodes",
+                max: MAX_INODES.into(),
+            });
+        }
+        let unpacker = Unpacker::new(superblock.compressor, superblock.block_size)
+            .map_err(|source| TreeFault::Read { at: 0, source })?;
+        let mut tree = Self {
+            file,
+            superblock: superblock.clone(),
+            blocks: RefCell::new(Cache::new(BLOCKS)),
+            tails: RefCell::new(Cache::new(TAILS)),
+            unpacker: RefCell::new(unpacker),
+            packed: RefCell::default(),
+            ids: Vec::new(),
+            fragments: None,
+            exports: None,
+            xattrs: None,
+            limit: DATA_LIMIT,
+            left: Cell::new(DATA_LIMIT),
         };
-        new().map_err(|fault| TreeError::new(b"", fault))
+        tree.read_tables()?;
+        options::check(&tree)?;
+        Ok(tree)
     }
 
     fn read_tables(&mut self) -> Result<(), TreeFault> {
@@ -125,9 +115,11 @@ impl<'a> Tree<'a> {
             4,
             end,
         )?;
-        if superblock.fragments > 0 {
-            // Without a table there are no entries, and a number is refused.
-            let index = superblock.fragment_table.unwrap_or(end);
+        // A kernel does not look for a table of nothing either.
+        let fragments = superblock
+            .fragment_table
+            .filter(|_| superblock.fragments > 0);
+        if let Some(index) = fragments {
             let count = superblock.fragments.into();
             self.fragments = Some(Table::new(What::Fragments, index, count, 16, end)?);
         }
@@ -147,30 +139,6 @@ impl<'a> Tree<'a> {
         Ok(())
     }
 
-    /// The header: where the attributes start (u64), how many lists there are
-    /// (u32), nothing (u32), and then the index of the lists.
-    fn xattr_table(&self, header: u64, end: u64) -> Result<Xattrs, TreeFault> {
-        let index = header + 16;
-        if index > end {
-            return Err(Damage::Outside {
-                what: What::Xattrs,
-                at: header,
-                end,
-            }
-            .into());
-        }
-        let mut start = [0; 8];
-        self.read_at(&mut start, header)?;
-        let mut count = [0; 4];
-        self.read_at(&mut count, header + 8)?;
-        let count = u32::from_le_bytes(count).into();
-        Ok(Xattrs {
-            lists: Table::new(What::Xattrs, index, count, 16, end)?,
-            start: u64::from_le_bytes(start),
-            end: header,
-        })
-    }
-
     /// Sets how many bytes may be unpacked or read from this tree from now on,
     /// in all: a small image can hold nearly any amount, in as many names. A
     /// name counts as 4 KiB more, and so does a hole, until it is read as bytes.
@@ -181,8 +149,12 @@ impl<'a> Tree<'a> {
 
     /// The root folder.
     pub fn root(&self) -> Result<Inode, TreeError> {
-        self.inode(self.superblock.root)
-            .map_err(|fault| TreeError::new(b"", fault))
+        let root = self.inode(self.superblock.root);
+        root.and_then(|root| match root.is_dir() {
+            true => Ok(root),
+            false => Err(Damage::Root(root.kind.basic_type()).into()),
+        })
+        .map_err(|fault| TreeError::new(b"", fault))
     }
 
     /// Takes a name or a hole off the limit.

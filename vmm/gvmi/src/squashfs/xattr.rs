@@ -4,7 +4,8 @@
 use super::error::{Damage, TreeFault, What};
 use super::inode::Inode;
 use super::metadata::Cursor;
-use super::tree::{Tree, Xattrs};
+use super::table::Table;
+use super::tree::Tree;
 
 /// In an attribute's type: its value is elsewhere.
 const ELSEWHERE: u16 = 0x100;
@@ -23,7 +24,42 @@ pub struct Xattr {
     pub value: Vec<u8>,
 }
 
+/// Where extended attributes are.
+#[derive(Clone, Copy)]
+pub(crate) struct Xattrs {
+    /// The lists that inodes name by number.
+    pub(crate) lists: Table,
+    /// What the lists refer into: from this byte on,
+    pub(crate) start: u64,
+    /// and before this one.
+    pub(crate) end: u64,
+}
+
 impl Tree<'_> {
+    /// The header: where the attributes start (u64), how many lists there are
+    /// (u32), nothing (u32), and then the index of the lists.
+    pub(crate) fn xattr_table(&self, header: u64, end: u64) -> Result<Xattrs, TreeFault> {
+        let index = header + 16;
+        if index > end {
+            return Err(Damage::Outside {
+                what: What::Xattrs,
+                at: header,
+                end,
+            }
+            .into());
+        }
+        let mut start = [0; 8];
+        self.read_at(&mut start, header)?;
+        let mut count = [0; 4];
+        self.read_at(&mut count, header + 8)?;
+        let count = u32::from_le_bytes(count).into();
+        Ok(Xattrs {
+            lists: Table::new(What::Xattrs, index, count, 16, end)?,
+            start: u64::from_le_bytes(start),
+            end: header,
+        })
+    }
+
     /// The extended attributes of `inode`, in the order of their names.
     pub fn xattrs(&self, inode: &Inode) -> Result<Vec<Xattr>, TreeFault> {
         match inode.xattrs {
