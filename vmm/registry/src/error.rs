@@ -315,3 +315,17 @@ fn until(after: Option<Duration>) -> String {
         _ => String::new(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn full_disk_says_so() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let error = Error::file(Path::new("/cache/x"), kind.into());
+            let text = error.to_string();
+            assert!(text.starts_with("no space is left for /cache/x"), "{text}");
+        }
+    }
+}

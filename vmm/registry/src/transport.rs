@@ -1,6 +1,7 @@
 //! One request to a registry: sent with who we are, waited for with a limit,
 //! and its answer sorted into success and our errors.
 
+use std::error::Error as StdError;
 use std::future::Future;
 use std::time::Duration;
 
@@ -263,29 +264,29 @@ pub(crate) fn broken(target: &Target, error: reqwest::Error) -> Error {
 }
 
 /// The text of the error that lies deepest.
-pub(crate) fn cause(error: &dyn std::error::Error) -> Cause {
-    let mut deepest = error;
-    while let Some(source) = deepest.source() {
-        deepest = source;
-    }
-    Cause(deepest.to_string())
+fn cause(error: &(dyn StdError + 'static)) -> Cause {
+    let deepest = causes(error).last();
+    Cause(deepest.map_or_else(String::new, ToString::to_string))
 }
 
-fn tls_fault<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        // An I/O error names what is within what it holds as its source, and
-        // not that itself.
+fn tls_fault<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    causes(error).find_map(|error| error.downcast_ref())
+}
+
+/// An error and what caused it. An I/O error that holds another one names the
+/// cause of that as its own, so what it holds is looked for first.
+fn causes<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| {
         let held = error
             .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref)
-            .and_then(|held| held.downcast_ref());
-        if let Some(fault) = error.downcast_ref().or(held) {
-            return Some(fault);
+            .and_then(std::io::Error::get_ref);
+        match held {
+            Some(held) => Some(held),
+            None => error.source(),
         }
-        next = error.source();
-    }
-    None
+    })
 }
 
 /// When to come again: a number of seconds. The other form, a date, is taken

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 use gvmi::Digest;
 use registry::{Options, Reference};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// A request as it came.
 #[derive(Clone, Debug)]
@@ -123,7 +127,7 @@ impl Answer {
         self
     }
 
-    fn send(self, stream: &mut TcpStream, is_head: bool) -> std::io::Result<()> {
+    fn send(self, stream: &mut (impl Read + Write), is_head: bool) -> std::io::Result<()> {
         let len = self.promise.unwrap_or(self.body.len() as u64);
         let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", self.status);
         head += &match self.chunked {
@@ -157,11 +161,29 @@ pub struct Fake {
 
 impl Fake {
     pub fn new(serve: impl FnMut(&Asked) -> Answer + Send + 'static) -> Self {
+        Self::start(Box::new(serve), None)
+    }
+
+    /// One that speaks TLS, with a certificate of the CA in [`fixture`] `ca.pem`.
+    pub fn with_tls(serve: impl FnMut(&Asked) -> Answer + Send + 'static) -> Self {
+        let certificate = CertificateDer::from_pem_file(fixture("cert.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(fixture("key.pem")).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Self::start(Box::new(serve), Some(Arc::new(tls)))
+    }
+
+    fn start(serve: Serve, tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
-        let serve: Arc<Mutex<Serve>> = Arc::new(Mutex::new(Box::new(serve)));
+        let serve = Arc::new(Mutex::new(serve));
         let (log, stopped) = (asked.clone(), stop.clone());
         let thread = thread::spawn(move || {
             let mut threads = Vec::new();
@@ -169,8 +191,15 @@ impl Fake {
                 if stopped.load(Ordering::Relaxed) {
                     break;
                 }
-                let (serve, log) = (serve.clone(), log.clone());
-                threads.push(thread::spawn(move || answer(stream.unwrap(), &serve, &log)));
+                let (serve, log, tls) = (serve.clone(), log.clone(), tls.clone());
+                let stream = stream.unwrap();
+                threads.push(thread::spawn(move || match tls {
+                    None => answer(stream, &serve, &log),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(tls).unwrap();
+                        answer(StreamOwned::new(connection, stream), &serve, &log);
+                    }
+                }));
             }
             for thread in threads {
                 thread.join().unwrap();
@@ -215,8 +244,10 @@ impl Drop for Fake {
 }
 
 /// Clients may go whenever they like, so errors of the connection end it alone.
-fn answer(mut stream: TcpStream, serve: &Mutex<Serve>, log: &Mutex<Vec<Asked>>) {
-    let Some(asked) = read(&stream) else {
+fn answer(mut stream: impl Read + Write, serve: &Mutex<Serve>, log: &Mutex<Vec<Asked>>) {
+    let Some(asked) = read(&mut stream) else {
+        // As servers answer what is no HTTP.
+        let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
         return;
     };
     let is_head = asked.method == "HEAD";
@@ -225,7 +256,7 @@ fn answer(mut stream: TcpStream, serve: &Mutex<Serve>, log: &Mutex<Vec<Asked>>) 
     let _ = answer.send(&mut stream, is_head);
 }
 
-fn read(stream: &TcpStream) -> Option<Asked> {
+fn read(stream: &mut impl Read) -> Option<Asked> {
     let mut stream = BufReader::new(stream);
     let mut line = String::new();
     stream.read_line(&mut line).ok()?;
@@ -251,6 +282,13 @@ fn read(stream: &TcpStream) -> Option<Asked> {
         headers,
         body,
     })
+}
+
+/// A file of certificates for tests.
+pub fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/tls")
+        .join(name)
 }
 
 /// Options whose retries take no time.

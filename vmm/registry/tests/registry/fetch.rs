@@ -262,8 +262,7 @@ fn blob_of_another_process_is_waited_for() {
     let (folder, cache) = cache();
     let whole = folder.path().join(format!("blobs/sha256/{}", digest.hex()));
     let part = part(folder.path(), &digest);
-    // As the other one: it has the lock before we start, and ends when it sees
-    // that we have opened the part too.
+    // As the other one: it has the lock before we start.
     let file = std::fs::File::create(&part).unwrap();
     file.lock().unwrap();
     let other = std::thread::spawn(move || {

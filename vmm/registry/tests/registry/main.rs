@@ -6,3 +6,4 @@ mod auth;
 mod fake;
 mod fetch;
 mod manifest;
+mod tls;
