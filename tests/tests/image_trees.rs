@@ -123,7 +123,7 @@ fn change_everything(root: &Path) {
     fs::write(at("kept/new"), "new").unwrap();
     fs::hard_link(at("setuid"), at("second-name")).unwrap();
     fs::set_permissions(root, fs::Permissions::from_mode(0o751)).unwrap();
-    chown(root, Some(5), Some(6)).unwrap();
+    chown(root, Some(5), Some(5)).unwrap();
 }
 
 /// A layout whose image has all of that in three layers, the last with an opaque folder.

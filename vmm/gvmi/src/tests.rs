@@ -7,7 +7,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use crate::superblock::{Compressor, LEN, MAGIC};
-use crate::{ContainerConfig, Contents, Fault, Found, trailer};
+use crate::{ContainerConfig, Contents, Fault, Found, RootFs, trailer};
 
 /// A squashfs of `len` bytes that is right in its superblock only.
 fn squashfs(len: u64) -> Vec<u8> {
@@ -221,11 +221,13 @@ prop_compose! {
         volumes in btree_set(".*", 0..4),
         exposed_ports in btree_set(".*", 0..4),
         labels in btree_map(".*", ".*", 0..4),
+        layers in option::of(vec(".*", 0..4)),
         other in btree_map("x.*", json(), 0..4),
     ) -> ContainerConfig {
         ContainerConfig {
             hostname, user, env, cmd, entrypoint, working_dir, image, volumes, exposed_ports,
             labels, stop_signal, shell, other,
+            root_fs: layers.map(|layers| RootFs { layers }),
         }
     }
 }
