@@ -4,20 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
+use crate::Folder;
+
+/// Room for a Debian in several copies, which is taken when used.
+const ROOM: u64 = 8 << 30;
 
 /// An OCI layout in a folder of its own, made with umoci. Takes root, for owners and
-/// devices.
+/// devices. The folder has a file system of its own: umoci tells hard links by inode
+/// numbers, which others give out twice, and needs extended attributes.
 pub struct Layout {
-    dir: TempDir,
+    folder: Folder,
 }
 
 impl Layout {
     /// With one image, `TAG`, that has no layer yet.
     pub fn new(tag: &str) -> Self {
         let layout = Layout {
-            // Not of memory, which may keep no extended attributes.
-            dir: TempDir::new_in("/var/tmp").expect("there is a folder for large files"),
+            folder: Folder::of(ROOM),
         };
         umoci(&["init", "--layout", &layout.text()]);
         umoci(&["new", "--image", &layout.image(tag)]);
@@ -26,12 +29,12 @@ impl Layout {
 
     /// The folder.
     pub fn path(&self) -> PathBuf {
-        self.dir.path().join("layout")
+        self.folder.join("layout")
     }
 
     /// Another name beside the layout's folder, which is gone with it.
     pub fn beside(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.folder.join(name)
     }
 
     fn text(&self) -> String {

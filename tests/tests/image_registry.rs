@@ -138,9 +138,9 @@ fn what_a_registry_does_not_have_and_one_that_is_not_there_are_named() {
     };
     let missing = registry.name("no/such:thing");
     build(&missing).assert_refused(125, &[&missing]);
-    let gone = registry.name("demo/app:1");
+    let (host, gone) = (registry.host().to_owned(), registry.name("demo/app:1"));
     drop(registry);
-    build(&gone).assert_refused(125, &[&gone, "refused"]);
+    build(&gone).assert_refused(125, &[&host, "refused"]);
     assert!(!file.exists());
 }
 

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use gvmi::{ContainerConfig, Image};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shem::{Command, Devices, Policy, Store, Vm, Volume};
 
 use crate::args::RunArgs;
@@ -27,7 +26,7 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
     };
     check(&args)?;
     confine::report_violations(terminal::restore).context("prepare for seccomp violations")?;
-    raise_descriptor_limit();
+    shem::raise_descriptor_limit();
     let claim = claim(args.name.as_deref())?;
     let store = Store::discover();
     let volumes = mounts::volumes(&args, &store.volumes())?;
@@ -109,16 +108,6 @@ fn claim(name: Option<&str>) -> Result<Option<Claim>> {
             .claim(&running::random_name())
             .inspect_err(|error| log::info!("`shem cp` will not find this VM: {error:#}"))
             .ok()),
-    }
-}
-
-/// As many descriptors as the user may have: shared folders live on them, and
-/// the soft limit is low for the sake of old programs that count bits.
-pub fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        log::debug!("raise the limit of open files: {error}");
     }
 }
 

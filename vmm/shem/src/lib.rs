@@ -35,6 +35,7 @@
 
 mod builder;
 mod command;
+mod descriptors;
 mod devices;
 mod forward;
 mod initramfs;
@@ -47,6 +48,7 @@ pub use builder::{
 };
 pub use command::{Command, Tty, WindowSize};
 pub use confine::{Policy, SeccompMode};
+pub use descriptors::raise_descriptor_limit;
 pub use devices::{DeviceError, DeviceOptions, Devices};
 pub use forward::{ForwardError, Forwarder, PortForward};
 pub use guest_client::{

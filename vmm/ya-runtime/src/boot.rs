@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use confine::Policy;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use shem::{Devices, Resolver, SeccompMode, Store, Vm, Volume};
 
 use crate::Deployment;
@@ -35,7 +34,7 @@ pub fn boot(
     started: Instant,
     confined: impl FnOnce() -> Result<()>,
 ) -> Result<Booted> {
-    raise_descriptor_limit();
+    shem::raise_descriptor_limit();
     let images = deployment.images()?;
     let volumes = deployment.volumes(workdir);
     let memory = deployment.memory_mib << 20;
@@ -87,14 +86,4 @@ pub(crate) fn check_devices(pci_devices: &[String]) -> Result<()> {
         wanted.join(" ")
     );
     Ok(())
-}
-
-/// Shared folders live on descriptors, and the soft limit is low for the sake of old
-/// programs that count bits.
-fn raise_descriptor_limit() {
-    let raised = getrlimit(Resource::RLIMIT_NOFILE)
-        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        log::debug!("raise the limit of open files: {error}");
-    }
 }

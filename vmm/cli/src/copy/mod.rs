@@ -26,7 +26,7 @@ use tree_archive::{ArchiveError, Owners, Rules, Start, pack, unpack};
 
 use crate::args::CopyArgs;
 use crate::running::{RunFolder, Running};
-use crate::{run, status, terminal};
+use crate::{status, terminal};
 use interrupt::Interrupt;
 use operand::{Ending, GuestPath, Operand};
 
@@ -496,7 +496,7 @@ fn helper(name: &str, writes: bool) -> Result<Vm> {
     let store = Store::discover();
     let volume = mounted(store.volumes().get(name)?.open()?, writes);
     confine::report_violations(terminal::restore).context("prepare for seccomp violations")?;
-    run::raise_descriptor_limit();
+    shem::raise_descriptor_limit();
     let vm = Vm::builder(store.kernel(None)?, store.guest_init()?)
         .without_image()
         .memory(HELPER_MEMORY)
