@@ -226,6 +226,7 @@ fn differences_are_named_by_what_differs() {
     change("xattrs", &|made| made.xattrs[2].1[0] = 0);
     change("zz-pipe", &|made| *made = file("no pipe"));
     new.remove(&b"holes"[..]);
+    new.remove(&b"link"[..]);
     new.insert(b"many/new".to_vec(), file(""));
     new.insert(b"zz/folder".to_vec(), dir(0o755));
     new.insert(b"zz/folder/file".to_vec(), file(""));
@@ -246,8 +247,10 @@ fn differences_are_named_by_what_differs() {
         changes.collect::<Vec<_>>()
     };
     let expected = [
+        "blocks: links",
         "empty: mode",
         "-holes",
+        "-link",
         "many: owner",
         "+many/new",
         "null: device",
@@ -259,6 +262,7 @@ fn differences_are_named_by_what_differs() {
         "xattrs: attributes",
         "+zz/folder",
         "+zz/folder/file",
+        "zz/link: links",
         "zz-pipe: type",
     ];
     assert_eq!(list(false), expected);

@@ -239,3 +239,40 @@ impl Links {
         Ok(None)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipe(number: u32) -> Inode {
+        Inode {
+            number,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: 0,
+            links: 2,
+            kind: Kind::Fifo,
+            xattrs: None,
+        }
+    }
+
+    #[test]
+    fn names_are_kept_until_the_last_one_and_up_to_the_limit() {
+        let path = vec![b'p'; 1 << 20];
+        let mut links = Links::default();
+        for number in 0..100 {
+            let inode = pipe(number);
+            assert_eq!(links.first(&inode, &path).unwrap(), None);
+            assert_eq!(links.first(&inode, b"q").unwrap().as_ref(), Some(&path));
+        }
+        let answers = (0..33).map(|number| links.first(&pipe(number), &path));
+        let answers: Vec<_> = answers.collect();
+        assert!(
+            answers[..32]
+                .iter()
+                .all(|answer| matches!(answer, Ok(None)))
+        );
+        assert!(matches!(answers[32], Err(TreeFault::Limit { .. })));
+    }
+}

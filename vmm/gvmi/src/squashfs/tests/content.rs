@@ -253,6 +253,9 @@ fn attributes_are_read_where_they_are_and_no_others() {
         let bad = damage(read(&bytes, [0, 0, 1, 0], 0));
         assert!(matches!(bad, Damage::Xattr { .. }), "{bad:?}");
     }
+    let no_reference = [key(0x100, "a"), value("x")].concat();
+    let no_reference = damage(read(&no_reference, [0, 0, 1, 0], 0));
+    assert!(matches!(no_reference, Damage::Xattr { value_len: 1, .. }));
     let long = [key(0, "a"), 65537u32.to_le_bytes().to_vec()].concat();
     let long = damage(read(&long, [0, 0, 1, 0], 0));
     assert!(
@@ -296,4 +299,35 @@ fn attributes_without_end_stop_at_the_limit() {
         let answer = tree.xattrs(&entry.inode);
         assert!(matches!(answer, Err(TreeFault::Limit { .. })), "{answer:?}");
     });
+}
+
+#[test]
+fn what_no_name_leads_to_is_verified_too() {
+    let mut maker = Maker {
+        xattrs: vec![0; 8],
+        xattr_lists: [0, 0, 1, 0].map(u32::to_le_bytes).concat(),
+        ..Maker::default()
+    };
+    let (root, _) = maker.dir(&[], None);
+    assert!(matches!(
+        first_damage(&maker.image(root)),
+        Damage::Xattr { .. }
+    ));
+
+    let exporting = |second| {
+        let mut maker = Maker::default();
+        let (link, number) = maker.symlink(b"x");
+        let (root, _) = maker.dir(&[(b"l", link, number, SYMLINK)], None);
+        maker.exports = [link, if second { root } else { link }].to_vec();
+        maker.image(root)
+    };
+    with_tree(&exporting(true), |tree| assert!(tree.verify().is_ok()));
+    let damage = first_damage(&exporting(false));
+    assert_eq!(
+        damage,
+        Damage::Export {
+            number: 2,
+            found: 1
+        }
+    );
 }

@@ -22,6 +22,8 @@ pub(super) struct Maker {
     pub(super) count: u32,
     /// Start, stored length.
     pub(super) fragments: Vec<(u64, u32)>,
+    /// Places of the inodes by number, if they are there.
+    pub(super) exports: Vec<u64>,
     /// Names and values, and lists of them.
     pub(super) xattrs: Vec<u8>,
     pub(super) xattr_lists: Vec<u8>,
@@ -118,6 +120,14 @@ impl Maker {
         bytes.extend(blocks(&entries.collect::<Vec<_>>()));
         let fragment_table = bytes.len() as u64;
         bytes.extend(fragments.to_le_bytes());
+        let mut export_table = u64::MAX;
+        if !self.exports.is_empty() {
+            let exports = bytes.len() as u64;
+            let places = self.exports.iter().flat_map(|place| place.to_le_bytes());
+            bytes.extend(blocks(&places.collect::<Vec<_>>()));
+            export_table = bytes.len() as u64;
+            bytes.extend(exports.to_le_bytes());
+        }
         let ids = bytes.len() as u64;
         bytes.extend(blocks(&1000u32.to_le_bytes()));
         let id_table = bytes.len() as u64;
@@ -156,7 +166,7 @@ impl Maker {
         for (table, offset) in tables.iter().enumerate() {
             put(40 + table * 8, &offset.to_le_bytes());
         }
-        put(88, &u64::MAX.to_le_bytes());
+        put(88, &export_table.to_le_bytes());
         bytes.resize(bytes.len().next_multiple_of(4096), 0);
         bytes.extend(trailer::encode(&ContainerConfig::default()).unwrap());
         bytes

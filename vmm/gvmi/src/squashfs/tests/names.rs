@@ -68,6 +68,27 @@ fn lists_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn runs_of_more_than_256_names_are_refused() {
+    let image = |count: u32| {
+        let mut maker = Maker::default();
+        let (link, number) = maker.symlink(b"x");
+        assert_eq!((link, number), (0, 1));
+        let len = 12 + count * (8 + 3);
+        let (root, _) = maker.dir(&[], Some(len as u16 + 3));
+        let header = [count - 1, 0, number].map(u32::to_le_bytes);
+        maker.names.extend(header.concat());
+        for name in 0..count {
+            let fields = [0, 0, SYMLINK, 3 - 1].map(u16::to_le_bytes);
+            maker.names.extend(fields.concat());
+            maker.names.extend(format!("{name:03}").bytes());
+        }
+        maker.image(root)
+    };
+    assert_eq!(paths(&image(256)).len(), 257);
+    assert_eq!(first_damage(&image(257)), Damage::List);
+}
+
+#[test]
 fn folders_deeper_than_the_limit_are_not_entered() {
     let deep = |depth| {
         let mut maker = Maker::default();
