@@ -13,8 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 use crate::error::Cause;
+use crate::fault::broken;
 use crate::retry::Retry;
-use crate::transport::{Target, Transport, broken, within};
+use crate::transport::{Target, Transport, within};
 
 /// Bytes of a file in memory at a time, when it is read again.
 const CHUNK: usize = 128 << 10;

@@ -17,6 +17,7 @@ mod cache;
 mod docker;
 mod download;
 mod error;
+mod fault;
 mod fetch;
 mod http;
 mod login;

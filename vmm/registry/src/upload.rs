@@ -15,8 +15,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::Error;
+use crate::fault::broken;
 use crate::retry::Retry;
-use crate::transport::{Target, Transport, broken, within};
+use crate::transport::{Target, Transport, within};
 
 /// Bytes of a file in memory at a time.
 const CHUNK: usize = 128 << 10;

@@ -10,7 +10,7 @@ use gvmi::Digest;
 use registry::{Error, GVMI_MEDIA_TYPE, Options, Progress, Registry};
 
 const OCI: &str = "application/vnd.oci.image.manifest.v1+json";
-const LEN: usize = 3_000_000;
+const LEN: usize = 500_000;
 
 /// A registry that takes and gives back.
 fn storage() -> impl FnMut(&Asked) -> Answer + Send {
@@ -172,8 +172,10 @@ fn push_needs_a_tag() {
 
 #[test]
 fn container_image_is_not_pulled_as_gvmi() {
-    let layer =
-        r#"{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"sha256:00","size":1}"#;
+    let digest = Digest::of(b"x");
+    let layer = format!(
+        r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":1}}"#
+    );
     let manifest = format!(r#"{{"schemaVersion":2,"config":{layer},"layers":[{layer}]}}"#);
     let index = "application/vnd.oci.image.index.v1+json";
     let folder = tempfile::tempdir().unwrap();

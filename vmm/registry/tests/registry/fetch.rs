@@ -75,6 +75,8 @@ fn blobs_come_once_and_progress_adds_up() {
     assert_eq!(fake.asked().len(), 3);
 
     let other = Cache::open(folder.path(), 0).unwrap();
+    // What the first cache has brought is in use as long as it lives.
+    assert_eq!(other.prune(0).unwrap().files, 0);
     fetch(&fake, &wanted, &other).unwrap();
     assert_eq!(fake.asked().len(), 3);
     let usage = Usage {
@@ -119,7 +121,8 @@ fn damaged_part_is_fetched_anew() {
     let (bytes, digest) = blob(LEN);
     let fake = Fake::new(serve(std::slice::from_ref(&bytes)));
     let (folder, cache) = cache();
-    for damaged in [vec![7; 10], vec![7; LEN], vec![7; LEN + 1]] {
+    let longer = [bytes.as_slice(), &[7]].concat();
+    for damaged in [vec![7; 10], vec![7; LEN], longer] {
         std::fs::write(part(folder.path(), &digest), damaged).unwrap();
         fetch(&fake, &[(digest, LEN as u64)], &cache).unwrap();
         assert_eq!(read(&cache, &digest), bytes);
@@ -201,8 +204,13 @@ fn no_more_is_written_than_the_manifest_says() {
         }
         assert!(!part(folder.path(), &digest).exists());
     }
-    // Without a length, it is seen when it comes.
+    // A shorter one is no reason to ask again.
+    let fake = Fake::new(|_| Answer::ok(b"short"));
     cache.remove(&digest).unwrap();
+    let result = fetch(&fake, &[(digest, 10)], &cache);
+    assert!(matches!(result, Err(Error::WrongSize { size: 10, .. })));
+    assert_eq!(fake.asked().len(), 1);
+    // Without a length, it is seen when it comes.
     let fake = Fake::new(move |_| Answer::ok(&bytes).chunked());
     let result = fetch(&fake, &[(digest, 10)], &cache);
     assert!(matches!(result, Err(Error::WrongSize { size: 10, .. })));
