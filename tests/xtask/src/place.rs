@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -110,7 +110,8 @@ impl Place {
         }
         let mut words = argv.into_iter();
         let program = words.next().context("no command")?;
-        let mut command = command(program);
+        // No child, so that nothing has to end it with us.
+        let mut command = Command::new(program);
         command.args(words).envs(env);
         let error = command.exec();
         bail!("start `{}`: {error}", show(&command));
@@ -120,4 +121,27 @@ impl Place {
 fn pass_on(mut from: impl Read, to: &mut (dyn Write + Send)) -> io::Result<()> {
     io::copy(&mut from, to)?;
     to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Set where the test below runs as the program that is replaced.
+    const INNER: &str = "SHEM_TEST_REPLACED";
+
+    #[test]
+    fn a_command_here_takes_our_place() {
+        let argv = ["sh", "-c", "exit 7"].map(OsString::from).to_vec();
+        if std::env::var_os(INNER).is_some() {
+            let error = Place::Here.become_command(argv, Vec::new(), Vec::new());
+            panic!("{error:?}");
+        }
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "place::tests::a_command_here_takes_our_place"])
+            .env(INNER, "1")
+            .stdout(Stdio::null())
+            .status();
+        assert_eq!(ended.unwrap().code(), Some(7));
+    }
 }
