@@ -62,7 +62,7 @@ pub fn attend(vm: Vm, command: &Command, manner: &Manner, signals: &Signals) -> 
         Ok(process) => process,
         Err(ExecError::Client(error)) => return Err(stopped(&vm, error)),
         Err(error) => {
-            eprintln!("shem: {error}");
+            note!("shem: {error}");
             return Ok(error.exit_code());
         }
     };
@@ -192,7 +192,7 @@ fn pass(orders: &Receiver<ToCommand>, command: &Stdin) {
 
 fn exit_status(exit: Exit, memory: u64) -> u8 {
     if exit.oom_killed {
-        eprintln!(
+        note!(
             "shem: the command was killed because the VM's {} of memory were used up; give it \
              more with --memory",
             values::show_size(memory)

@@ -170,9 +170,16 @@ are kept (see `shem image prune`). Needs mksquashfs, of the package squashfs-too
 /// Below the help of `shem image diff`.
 pub const DIFF: &str = "\
 A line for each file: A that only the second image has, D that only the first has, C that
-both have and is not the same, with what is different.
+both have and is not the same, with what is different. How the images run (`shem image
+inspect`) is not compared.
 
 Exit status: 0 when they are the same, 1 when not.";
+
+/// Below the help of `shem image verify`.
+pub const VERIFY: &str = "\
+Reads every name, attribute and byte, as a VM that uses all of it would.
+
+Exit status: 0 when all are whole, 1 when one is damaged, 125 when one cannot be read.";
 
 /// Below the help of `shem image push`.
 pub const PUSH: &str = "\

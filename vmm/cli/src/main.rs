@@ -6,6 +6,16 @@
 //! [`shell`], [`golem`], [`image`], [`volume`], [`plugin`], [`copy`], [`running`] and
 //! [`doctor`].
 
+/// Tells on standard error, in a line. Where that cannot be written nobody is left to tell.
+macro_rules! note {
+    ($($text:tt)*) => {{
+        let _ = std::io::Write::write_fmt(
+            &mut std::io::stderr(),
+            format_args!("{}\n", format_args!($($text)*)),
+        );
+    }};
+}
+
 mod args;
 mod argv;
 mod attend;
@@ -91,7 +101,7 @@ fn report(error: &anyhow::Error) -> u8 {
     if cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe) {
         return status::signalled(libc::SIGPIPE);
     }
-    eprintln!("shem: {error:#}");
+    note!("shem: {error:#}");
     status::FAILED
 }
 
@@ -109,7 +119,7 @@ fn usage(mut error: clap::Error) -> ExitCode {
         return ExitCode::from(status::SUCCESS);
     }
     if separator {
-        eprintln!("\n{}", help::SEPARATOR);
+        note!("\n{}", help::SEPARATOR);
     }
     ExitCode::from(status::FAILED)
 }

@@ -190,7 +190,7 @@ pub fn listen(published: &[Publish]) -> Result<Vec<PortForward>> {
             let forward =
                 PortForward::bind(host, port).with_context(|| format!("--publish {publish}"))?;
             if publish.host_ports.is_none() {
-                eprintln!("shem: port {port} of the VM is {}", forward.host());
+                note!("shem: port {port} of the VM is {}", forward.host());
             }
             taken.push(forward);
         }

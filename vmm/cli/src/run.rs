@@ -57,7 +57,7 @@ pub fn run(mut args: RunArgs, start: Instant) -> Result<u8> {
         log::info!("the VM's name is {}", claim.name());
     }
     if args.timeline {
-        eprint!("{}", vm.timeline());
+        note!("{}", vm.timeline().to_string().trim_end());
     }
     let _forwarder = match ports.is_empty() {
         true => None,

@@ -81,7 +81,7 @@ fn order(args: &ShellArgs, image: &Path, workdir: &Path) -> Order {
 fn show_volumes(deployment: &Deployment, workdir: &Path) {
     for mount in &deployment.mounts {
         if let MountKind::Host { name } = &mount.kind {
-            eprintln!("{} -> {}", mount.path, workdir.join(name).display());
+            note!("{} -> {}", mount.path, workdir.join(name).display());
         }
     }
 }

@@ -135,7 +135,7 @@ fn serve(signals: &SignalFd, stopped: &PipeReader, target: &Target, deadline: Op
 /// Ends the process, whatever its other threads are doing.
 fn end(status: u8, why: &str) -> ! {
     terminal::restore();
-    eprintln!("shem: {why}");
+    note!("shem: {why}");
     std::process::exit(status.into())
 }
 

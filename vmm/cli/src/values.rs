@@ -128,6 +128,28 @@ pub fn pair(text: &str) -> Result<(String, String)> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+/// A path of an image, which begins at its root.
+pub fn absolute(text: &str) -> Result<String> {
+    ensure!(text.starts_with('/'), "a path of the image begins with a /");
+    Ok(text.to_owned())
+}
+
+/// What must not be empty.
+pub fn something(text: &str) -> Result<String> {
+    ensure!(!text.is_empty(), "it is empty");
+    Ok(text.to_owned())
+}
+
+/// A URL, of which no more is asked than a scheme.
+pub fn url(text: &str) -> Result<String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    ensure!(
+        scheme.is_some_and(|scheme| !scheme.is_empty()),
+        "not a URL, as in https://example.com/my.gvmi"
+    );
+    Ok(text.to_owned())
+}
+
 /// Words of a command: a JSON list of strings, or one word as it stands.
 pub fn words(text: &str) -> Result<Vec<String>> {
     if text.trim_start().starts_with('[') {

@@ -59,11 +59,11 @@ pub struct BuildArgs {
     pub env: Vec<(String, String)>,
 
     /// User of its commands
-    #[arg(short, long, value_name = "USER[:GROUP]")]
+    #[arg(short, long, value_name = "USER[:GROUP]", value_parser = values::told(values::something))]
     pub user: Option<String>,
 
     /// Folder in which its commands start
-    #[arg(short, long, value_name = "PATH")]
+    #[arg(short, long, value_name = "PATH", value_parser = values::told(values::absolute))]
     pub workdir: Option<String>,
 
     /// Its ENTRYPOINT: a program, or a JSON list of program and arguments; clears CMD
@@ -79,7 +79,7 @@ pub struct BuildArgs {
     pub label: Vec<(String, String)>,
 
     /// Declare a path whose contents live outside of the image
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = values::told(values::absolute))]
     pub volume: Vec<String>,
 
     /// How its files are compressed: lzo, gzip, lz4, xz or zstd, and how hard
@@ -130,7 +130,7 @@ pub struct RegistryArgs {
 /// How progress is told.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Say nothing but errors
+    /// Say nothing but errors, not even warnings
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
 
@@ -142,7 +142,7 @@ pub struct ReportArgs {
 /// `shem image inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The image
+    /// The image, a .gvmi file
     #[arg(value_hint = ValueHint::FilePath)]
     pub image: PathBuf,
 
@@ -151,14 +151,14 @@ pub struct InspectArgs {
     pub json: bool,
 
     /// Print only what a requestor of Golem's asks for an image at this URL with
-    #[arg(long, value_name = "URL", conflicts_with = "json")]
+    #[arg(long, value_name = "URL", conflicts_with = "json", value_parser = values::told(values::url))]
     pub link: Option<String>,
 }
 
 /// `shem image ls`.
 #[derive(Debug, Args)]
 pub struct LsArgs {
-    /// The image
+    /// The image, a .gvmi file
     #[arg(value_hint = ValueHint::FilePath)]
     pub image: PathBuf,
 
@@ -182,7 +182,7 @@ pub struct LsArgs {
 /// `shem image cat`.
 #[derive(Debug, Args)]
 pub struct CatArgs {
-    /// The image
+    /// The image, a .gvmi file
     #[arg(value_hint = ValueHint::FilePath)]
     pub image: PathBuf,
 
@@ -194,7 +194,7 @@ pub struct CatArgs {
 /// `shem image export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The image
+    /// The image, a .gvmi file
     #[arg(value_hint = ValueHint::FilePath)]
     pub image: PathBuf,
 
@@ -205,8 +205,9 @@ pub struct ExportArgs {
 
 /// `shem image verify`.
 #[derive(Debug, Args)]
+#[command(after_help = help::VERIFY)]
 pub struct VerifyArgs {
-    /// The images
+    /// The images, .gvmi files
     #[arg(required = true, value_name = "IMAGE", value_hint = ValueHint::FilePath)]
     pub images: Vec<PathBuf>,
 }
@@ -215,7 +216,7 @@ pub struct VerifyArgs {
 #[derive(Debug, Args)]
 #[command(after_help = help::DIFF)]
 pub struct DiffArgs {
-    /// An image
+    /// An image, a .gvmi file
     #[arg(value_hint = ValueHint::FilePath)]
     pub old: PathBuf,
 
@@ -236,7 +237,7 @@ pub struct DiffArgs {
 #[derive(Debug, Args)]
 #[command(after_help = help::PUSH)]
 pub struct PushArgs {
-    /// The image
+    /// The image, a .gvmi file
     #[arg(value_hint = ValueHint::FilePath)]
     pub image: PathBuf,
 

@@ -237,7 +237,7 @@ impl Copy<'_> {
         let made = unpack(archive, into.as_fd(), &rules)
             .map_err(|error| guest.explain_archive(error, target))?;
         if made.left_out > 0 {
-            eprintln!(
+            note!(
                 "shem: {} device nodes were left out; `shem cp {} -` has them",
                 made.left_out,
                 self.args.source.display()
@@ -318,7 +318,7 @@ impl Copy<'_> {
         if !self.args.quiet {
             let files = if entries == 1 { "file" } else { "files" };
             let to = self.args.destination.display();
-            eprintln!("Copied {entries} {files}, {}, to {to}", show_bytes(bytes));
+            note!("Copied {entries} {files}, {}, to {to}", show_bytes(bytes));
         }
     }
 }

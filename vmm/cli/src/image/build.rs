@@ -3,14 +3,16 @@
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal};
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use gvmi::{
-    Builder, Built, ContainerConfig, Input, Limits, OciImage, OpenOptions, Pass, Progress, RootFs,
-    Source, SourceArg,
+    BuildError, Builder, Built, ContainerConfig, Draft, Input, Limits, OciImage, OpenOptions, Pass,
+    Progress, RootFs, Source, SourceArg,
 };
 use serde_json::json;
 
+use super::files::not_the_source;
 use super::inspect::summary;
 use super::report::Report;
 use super::store;
@@ -55,6 +57,16 @@ fn build(args: &BuildArgs, report: &Report) -> Result<Built> {
         unpacked_limit: args.max_size,
     };
     let source = source.parse::<SourceArg>()?.recognise(args.max_size)?;
+    // Before anything is fetched or read that could not be kept.
+    Draft::create(&args.output).with_context(|| {
+        format!(
+            "{}: cannot be written (see that its folder exists and is writable)",
+            args.output.display()
+        )
+    })?;
+    if let Some(path) = file_of(&source) {
+        not_the_source(path, &args.output)?;
+    }
     let image = match &source {
         Source::Dir(dir) => return Ok(builder(args, None)?.pack_dir(dir, &args.output)?),
         Source::Tar(input) => return pack_tar(args, input),
@@ -69,11 +81,11 @@ fn build(args: &BuildArgs, report: &Report) -> Result<Built> {
         Source::OciDir { dir, tag } => OciImage::open_oci_dir(dir, tag.as_deref(), &options)?,
         Source::Registry(name) => {
             let (image, cache) = store::fetch(name.as_str(), args, report)?;
-            let built = pack_layers(args, &image, report);
+            let built = pack_layers(args, &source, &image, report);
             return built.inspect_err(|error| store::forget_damaged(&cache, &image, error));
         }
     };
-    pack_layers(args, &image, report)
+    pack_layers(args, &source, &image, report)
 }
 
 fn pack_tar(args: &BuildArgs, input: &Input) -> Result<Built> {
@@ -97,7 +109,25 @@ fn not_a_terminal(input: &Input) -> Result<()> {
     Ok(())
 }
 
-fn pack_layers(args: &BuildArgs, image: &OciImage, report: &Report) -> Result<Built> {
+/// The file that a source is in, if it is in one.
+fn file_of(source: &Source) -> Option<&Path> {
+    match source {
+        Source::DockerArchive { input, .. }
+        | Source::OciArchive { input, .. }
+        | Source::Tar(input) => match input {
+            Input::File(path) => Some(path),
+            Input::Stdin => None,
+        },
+        Source::OciDir { .. } | Source::Dir(_) | Source::Registry(_) => None,
+    }
+}
+
+fn pack_layers(
+    args: &BuildArgs,
+    source: &Source,
+    image: &OciImage,
+    report: &Report,
+) -> Result<Built> {
     let builder = builder(args, Some(image))?;
     let (mut check, mut pack) = (report.stage("check"), report.stage("pack"));
     let mut tell = |progress: Progress| {
@@ -107,7 +137,11 @@ fn pack_layers(args: &BuildArgs, image: &OciImage, report: &Report) -> Result<Bu
         };
         stage.set(progress.done, progress.total);
     };
-    Ok(builder.pack_layers(&image.layers, &args.output, &mut tell)?)
+    let built = builder.pack_layers(&image.layers, &args.output, &mut tell);
+    built.map_err(|error| match error {
+        BuildError::Layer { .. } => Error::from(error).context(source.to_string()),
+        error => error.into(),
+    })
 }
 
 fn builder(args: &BuildArgs, image: Option<&OciImage>) -> Result<Builder> {

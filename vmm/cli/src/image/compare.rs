@@ -3,37 +3,56 @@
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use gvmi::{Change, Image, Tree, Verification, display_path};
+use anyhow::{Context, Error, Result, ensure};
+use gvmi::{Change, DiffError, Fault, Image, Tree, Verification, display_path};
 use serde_json::{Value, json};
 
 use super::files::as_json;
-use super::report::mib;
+use super::report::{STDOUT, mib};
 use crate::args::{DiffArgs, VerifyArgs};
 use crate::status;
 
-/// `shem image verify`: all images, the damaged ones among them.
+/// `shem image verify`: all images, also behind one that is not whole.
 pub fn verify(args: &VerifyArgs) -> Result<u8> {
-    let mut damaged = 0;
+    let mut worst = status::SUCCESS;
     for path in &args.images {
-        match check(path) {
-            Ok(line) => writeln!(io::stdout(), "{}: {line}", path.display())?,
+        let found = match Image::open(path) {
+            Ok(image) => check(path, &image),
             Err(error) => {
-                eprintln!("shem: {error:#}");
-                damaged += 1;
+                if is_unread(&error.fault) {
+                    worst = status::FAILED;
+                }
+                Err(error.into())
+            }
+        };
+        match found {
+            Ok(line) => {
+                writeln!(io::stdout(), "{}: {line}", path.display()).context(STDOUT)?;
+            }
+            Err(error) => {
+                note!("shem: {error:#}");
+                worst = worst.max(status::UNHEALTHY);
             }
         }
     }
-    Ok(if damaged == 0 {
-        status::SUCCESS
-    } else {
-        status::UNHEALTHY
-    })
+    Ok(worst)
 }
 
-fn check(path: &Path) -> Result<String> {
-    let image = Image::open(path)?;
-    let tree = Tree::open(&image).with_context(|| path.display().to_string())?;
+/// Whether nothing is known of a file, as it could not be read.
+fn is_unread(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        Fault::Missing
+            | Fault::Permission
+            | Fault::Open(_)
+            | Fault::Read(_)
+            | Fault::Directory
+            | Fault::NotAFile
+    )
+}
+
+fn check(path: &Path, image: &Image) -> Result<String> {
+    let tree = Tree::open(image).with_context(|| path.display().to_string())?;
     let found = tree.verify();
     ensure!(
         found.is_ok(),
@@ -53,8 +72,10 @@ fn check(path: &Path) -> Result<String> {
 }
 
 fn faults(found: &Verification) -> String {
-    let told: Vec<_> = found.faults.iter().map(ToString::to_string).collect();
+    let mut told: Vec<_> = found.faults.iter().map(ToString::to_string).collect();
     let more = found.fault_count.saturating_sub(told.len() as u64);
+    // What is damaged at its root is met from several sides.
+    told.dedup();
     let more = match more {
         0 => String::new(),
         count => format!("; and {count} more"),
@@ -70,16 +91,20 @@ pub fn diff(args: &DiffArgs) -> Result<u8> {
     let new = Tree::open(&new).with_context(|| args.new.display().to_string())?;
     let mut out = BufWriter::new(io::stdout().lock());
     let mut differ = false;
-    for change in old.diff(&new, args.times)? {
-        let change = change?;
+    let named = |error| match error {
+        DiffError::Old(error) => Error::from(error).context(args.old.display().to_string()),
+        DiffError::New(error) => Error::from(error).context(args.new.display().to_string()),
+    };
+    for change in old.diff(&new, args.times).map_err(named)? {
+        let change = change.map_err(named)?;
         differ = true;
         if args.json {
-            writeln!(out, "{}", object(&change))?;
+            writeln!(out, "{}", object(&change)).context(STDOUT)?;
         } else {
-            writeln!(out, "{}", line(&change))?;
+            writeln!(out, "{}", line(&change)).context(STDOUT)?;
         }
     }
-    out.flush()?;
+    out.flush().context(STDOUT)?;
     Ok(if differ {
         status::UNHEALTHY
     } else {

@@ -1,24 +1,34 @@
 //! The files in an image: listed, printed, or all of them as a tar archive. Nothing is
 //! mounted, unpacked or run.
 
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::fs;
+use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail, ensure};
 use chrono::DateTime;
-use gvmi::{Entry, Image, Inode, Kind, Tree, display_path};
+use gvmi::{Entry, ExportError, Exported, Image, Inode, Kind, Tree, display_path};
 use serde_json::{Value, json};
 
+use super::report::STDOUT;
 use crate::args::{CatArgs, ExportArgs, LsArgs};
 use crate::status;
+
+/// Bytes of a file that are printed at once.
+const PIECE: usize = 128 << 10;
 
 /// `shem image ls`.
 pub fn ls(args: &LsArgs) -> Result<u8> {
     let image = Image::open(&args.image)?;
     let name = || args.image.display().to_string();
     let tree = Tree::open(&image).with_context(name)?;
-    let start = tree.lookup(args.path.as_bytes(), true).with_context(name)?;
+    // As ls(1) does, of a link at the end itself only where it shows what a link is.
+    let follow = !args.long && !args.json;
+    let start = tree
+        .lookup(args.path.as_bytes(), follow)
+        .with_context(name)?;
     let is_folder = start.inode.is_dir();
     let depth = if start.path.is_empty() {
         0
@@ -42,14 +52,14 @@ pub fn ls(args: &LsArgs) -> Result<u8> {
             &entry.path
         };
         if args.json {
-            writeln!(out, "{}", as_json(&entry))?;
+            writeln!(out, "{}", as_json(&entry)).context(STDOUT)?;
         } else if args.long {
-            writeln!(out, "{}", long_line(path, &entry.inode))?;
+            writeln!(out, "{}", long_line(path, &entry.inode)).context(STDOUT)?;
         } else {
-            writeln!(out, "{}", display_path(path))?;
+            writeln!(out, "{}", display_path(path)).context(STDOUT)?;
         }
     }
-    out.flush()?;
+    out.flush().context(STDOUT)?;
     Ok(status::SUCCESS)
 }
 
@@ -131,9 +141,18 @@ pub fn cat(args: &CatArgs) -> Result<u8> {
         let mut data = tree
             .file(&entry.inode)
             .with_context(|| format!("{}: /{}", name(), display_path(&entry.path)))?;
-        io::copy(&mut data, &mut out)?;
+        let mut piece = vec![0; PIECE];
+        loop {
+            let len = data
+                .read(&mut piece)
+                .with_context(|| format!("{}: /{}", name(), display_path(&entry.path)))?;
+            if len == 0 {
+                break;
+            }
+            out.write_all(&piece[..len]).context(STDOUT)?;
+        }
     }
-    out.flush()?;
+    out.flush().context(STDOUT)?;
     Ok(status::SUCCESS)
 }
 
@@ -144,20 +163,45 @@ pub fn export(args: &ExportArgs) -> Result<u8> {
     let tree = Tree::open(&image).with_context(name)?;
     let exported = match &args.output {
         Some(path) => {
+            not_the_source(&args.image, path)?;
             let draft = gvmi::Draft::create(path).with_context(|| cannot_write(path))?;
-            let exported = tree.export(draft.file()).with_context(name)?;
+            let exported = named(tree.export(draft.file()), name, || cannot_write(path))?;
             draft.publish().with_context(|| cannot_write(path))?;
             exported
         }
         None if io::stdout().is_terminal() => {
             bail!("the archive would go to a terminal (give -o FILE, or a pipe)")
         }
-        None => tree.export(io::stdout().lock()).with_context(name)?,
+        None => named(tree.export(io::stdout().lock()), name, || STDOUT.to_owned())?,
     };
     for warning in exported.warnings {
-        eprintln!("shem: warning: {warning}");
+        note!("shem: warning: {warning}");
     }
     Ok(status::SUCCESS)
+}
+
+/// With the name of what could not be read, or written.
+fn named(
+    exported: Result<Exported, ExportError>,
+    image: impl Fn() -> String,
+    output: impl Fn() -> String,
+) -> Result<Exported> {
+    exported.map_err(|error| match error {
+        ExportError::Write(error) => Error::from(error).context(output()),
+        ExportError::Tree(error) => Error::from(error).context(image()),
+    })
+}
+
+/// That `output`, which would be replaced, is not what is read.
+pub fn not_the_source(source: &Path, output: &Path) -> Result<()> {
+    let identity = |path| fs::metadata(path).map(|file| (file.dev(), file.ino())).ok();
+    let same = identity(source).is_some_and(|source| identity(output) == Some(source));
+    ensure!(
+        !same,
+        "{}: is what is read, and would be replaced (give another file to -o)",
+        output.display()
+    );
+    Ok(())
 }
 
 fn cannot_write(path: &Path) -> String {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use gvmi::{ContainerConfig, Contents, Hashes, Image};
 use serde_json::json;
 
-use super::report::mib;
+use super::report::{STDOUT, mib};
 use crate::args::InspectArgs;
 use crate::status;
 
@@ -22,7 +22,7 @@ pub fn run(args: &InspectArgs) -> Result<u8> {
         None if args.json => serde_json::to_string_pretty(&as_json(contents, &hashes))? + "\n",
         None => as_text(&args.image, contents, &hashes),
     };
-    io::stdout().write_all(text.as_bytes())?;
+    io::stdout().write_all(text.as_bytes()).context(STDOUT)?;
     Ok(status::SUCCESS)
 }
 

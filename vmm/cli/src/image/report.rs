@@ -4,7 +4,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
@@ -17,6 +17,9 @@ const EVENT_EVERY: Duration = Duration::from_millis(200);
 /// Stage, bar, amounts, rate and time left.
 const BAR: &str =
     "{msg:8} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
+
+/// What is written to, in errors.
+pub const STDOUT: &str = "write to standard output";
 
 /// In what form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,12 +65,11 @@ impl Report {
     /// What of the source the image lacks.
     pub fn warning(&self, text: &str) -> Result<()> {
         match self.form {
-            Form::Json => event(&json!({ "event": "warning", "text": text })),
-            _ => {
-                eprintln!("shem: warning: {text}");
-                Ok(())
-            }
+            Form::Nothing => {}
+            Form::Json => event(&json!({ "event": "warning", "text": text }))?,
+            Form::Lines | Form::Bars => note!("shem: warning: {text}"),
         }
+        Ok(())
     }
 
     /// The end of it: a line for people, or an object for programs, which gets the name
@@ -79,7 +81,7 @@ impl Report {
                 object["event"] = "done".into();
                 event(&object)?;
             }
-            Form::Lines | Form::Bars => eprintln!("{line}"),
+            Form::Lines | Form::Bars => note!("{line}"),
         }
         Ok(())
     }
@@ -108,7 +110,7 @@ impl Stage {
             Form::Lines => {
                 let first = self.begun.elapsed() >= LINE_EVERY;
                 if self.is_due(done, total, first, LINE_EVERY) {
-                    eprintln!("{}: {} of {}", self.name, mib(done), mib(total));
+                    note!("{}: {} of {}", self.name, mib(done), mib(total));
                 }
             }
             Form::Json => {
@@ -153,8 +155,7 @@ fn new_bar(name: &'static str) -> ProgressBar {
 
 /// Prints an event as a line.
 fn event(object: &Value) -> Result<()> {
-    writeln!(io::stdout(), "{object}")?;
-    Ok(())
+    writeln!(io::stdout(), "{object}").context(STDOUT)
 }
 
 /// Bytes in MiB, as people read them.

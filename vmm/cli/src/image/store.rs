@@ -2,7 +2,7 @@
 //! pulled, and who we are there.
 
 use std::env;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -71,7 +71,7 @@ pub fn forget_damaged(cache: &Cache, image: &OciImage, error: &anyhow::Error) {
     let named = image.layers.iter().filter(|found| found.name == *layer);
     for digest in named.filter_map(|layer| layer.digest) {
         if let Err(error) = cache.remove(&digest) {
-            eprintln!("shem: warning: {digest} cannot be removed from the cache: {error}");
+            note!("shem: warning: {digest} cannot be removed from the cache: {error}");
         }
     }
 }
@@ -124,9 +124,9 @@ pub fn login(args: &LoginArgs) -> Result<u8> {
     )?;
     match stored {
         StoredIn::Helper(program) => {
-            eprintln!("Logged in to {} (kept by {program})", args.registry)
+            note!("Logged in to {} (kept by {program})", args.registry)
         }
-        StoredIn::File(path) => eprintln!(
+        StoredIn::File(path) => note!(
             "Logged in to {} (kept in {}, not encrypted; a credential helper of Docker's would do better)",
             args.registry,
             path.display()
@@ -145,7 +145,7 @@ fn who(args: &LoginArgs) -> Result<(String, String)> {
     let user = match &args.username {
         Some(user) => user.clone(),
         None => {
-            eprint!("User name: ");
+            write!(io::stderr(), "User name: ")?;
             line(stdin.lock())?
         }
     };
@@ -159,7 +159,7 @@ fn who(args: &LoginArgs) -> Result<(String, String)> {
 /// `shem image logout`.
 pub fn logout(args: &LogoutArgs) -> Result<u8> {
     let known = Registry::logout(&args.registry, &docker_config()?)?;
-    eprintln!(
+    note!(
         "{}{}",
         if known {
             "Logged out of "
@@ -174,9 +174,11 @@ pub fn logout(args: &LogoutArgs) -> Result<u8> {
 /// The first line, without its end.
 fn line(from: impl BufRead) -> Result<String> {
     let mut line = String::new();
-    from.take(MAX_ANSWER)
-        .read_line(&mut line)
-        .context("read an answer")?;
+    let read = from.take(MAX_ANSWER).read_line(&mut line);
+    ensure!(
+        (read.context("read an answer")? as u64) < MAX_ANSWER,
+        "an answer is longer than {MAX_ANSWER} bytes"
+    );
     Ok(line.trim_end_matches(['\n', '\r']).to_owned())
 }
 
@@ -185,7 +187,7 @@ pub fn prune(args: &PruneArgs) -> Result<u8> {
     let freed = open_cache(u64::MAX)?
         .prune(args.keep.unwrap_or(0))
         .context("remove layers")?;
-    eprintln!(
+    note!(
         "{} layers with {} removed, {} kept",
         freed.files,
         mib(freed.bytes),
