@@ -8,7 +8,8 @@ use std::io::{self, BufWriter, Write};
 
 use thiserror::Error;
 
-use crate::squashfs::{Entry, Inode, Kind, Piece, Tree, TreeError, TreeFault, display_path};
+use crate::display::display_path;
+use crate::squashfs::{Entry, Inode, Kind, Piece, Tree, TreeError, TreeFault};
 use member::{BLOCK, Member};
 
 /// Headers are gathered up to this many bytes.

@@ -3,8 +3,8 @@
 
 use thiserror::Error;
 
+use crate::display::display_path;
 use crate::owners::Owners;
-use crate::warnings::printable;
 
 /// Longest name of one file (Linux NAME_MAX).
 const MAX_NAME: usize = 255;
@@ -212,20 +212,20 @@ pub enum EntryError {
     /// A hard link to a name that is not there.
     #[error(
         "it is a hard link to {}, which is not there (fetch or make the archive again)",
-        printable(target)
+        display_path(target)
     )]
     Nowhere {
         /// The name.
         target: Vec<u8>,
     },
     /// A hard link to a folder.
-    #[error("it is a hard link to {}, which is a folder", printable(target))]
+    #[error("it is a hard link to {}, which is a folder", display_path(target))]
     LinkToFolder {
         /// The folder.
         target: Vec<u8>,
     },
     /// Something in a file.
-    #[error("it is inside of {}, which is not a folder", printable(path))]
+    #[error("it is inside of {}, which is not a folder", display_path(path))]
     NotAFolder {
         /// What should be a folder.
         path: Vec<u8>,

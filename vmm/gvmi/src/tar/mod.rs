@@ -14,8 +14,8 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::display::display_path;
 use crate::fault::Found;
-use crate::warnings::printable;
 
 pub use entry::EntryError;
 pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH, Xattr};
@@ -90,7 +90,7 @@ impl EntryError {
             entry: if name.is_empty() {
                 "without a name".to_owned()
             } else {
-                printable(name)
+                display_path(name)
             },
             source: self,
         }

@@ -10,9 +10,10 @@ use super::extended::Extended;
 use super::header::{BLOCK, Header};
 use super::sparse::{Map, MapReader};
 use crate::decode::PIECE;
+use crate::display::display_path;
 use crate::fault::Found;
 use crate::limits::Budget;
-use crate::warnings::{Warnings, printable};
+use crate::warnings::Warnings;
 
 /// Longest extended header or long name. An entry's extended attributes are
 /// the largest part; Linux allows 64 KiB for each.
@@ -199,8 +200,8 @@ impl<R: Read> Reader<R> {
             b'5' => Kind::Folder,
             b'6' => Kind::Fifo,
             kind => {
-                let name = printable(name);
-                let kind = printable(&[kind]);
+                let name = display_path(name);
+                let kind = display_path(&[kind]);
                 self.warnings
                     .add(format!("{name} is of kind `{kind}` and left out"));
                 self.skip(self.data.stored)?;
@@ -210,7 +211,7 @@ impl<R: Read> Reader<R> {
         };
         let (xattrs, left) = extended.take_xattrs()?;
         for name in left {
-            let name = printable(&name);
+            let name = display_path(&name);
             self.warnings.add(format!(
                 "extended attributes {name} are left out, squashfs cannot store them"
             ));
