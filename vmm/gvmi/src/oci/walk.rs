@@ -157,8 +157,9 @@ impl<F: Forward> Walker<F> {
             return Ok(header);
         }
         if start == 0 {
-            return Err(OciFault::NotTar {
-                found: Found::sniff(&header.as_bytes()[..read]),
+            return Err(match Found::sniff(&header.as_bytes()[..read]) {
+                Found::Compressed(by) => OciFault::Compression { by },
+                found => OciFault::NotTar { found },
             });
         }
         if (read as u64) < BLOCK {
