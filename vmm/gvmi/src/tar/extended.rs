@@ -13,12 +13,12 @@ const STORABLE: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
 /// What is not as in the header.
 #[derive(Clone, Default)]
-pub(super) struct Extended {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) link: Option<Vec<u8>>,
+pub(crate) struct Extended {
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) link: Option<Vec<u8>>,
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
     pub(super) mtime: Option<u32>,
     pub(super) sparse: SparseRecords,
     xattrs: Vec<Found>,
@@ -33,7 +33,7 @@ struct Found {
 
 impl Extended {
     /// Takes what `data` says of one entry; `None` when it is no records.
-    pub(super) fn read(&mut self, data: &[u8]) -> Option<()> {
+    pub(crate) fn read(&mut self, data: &[u8]) -> Option<()> {
         for record in pax::records(data)? {
             self.take(record)?;
         }

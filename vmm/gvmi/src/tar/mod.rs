@@ -19,7 +19,9 @@ use crate::fault::Found;
 
 pub use entry::EntryError;
 pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH, Xattr};
+pub(crate) use extended::Extended;
 pub(crate) use forward::{Archive, ROOT_XATTRS};
+pub(crate) use header::{BLOCK, Header, until_nul};
 pub(crate) use reader::{EndMark, Reader};
 pub(crate) use writer::Writer;
 

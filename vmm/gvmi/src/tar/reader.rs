@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use super::TarError;
 use super::entry::{self, Attributes, CleanPath, Device, Entry, EntryError, Kind};
 use super::extended::Extended;
-use super::header::{BLOCK, Header};
+use super::header::{BLOCK, Header, until_nul};
 use super::sparse::{Map, MapReader};
 use crate::decode::PIECE;
 use crate::display::display_path;
@@ -300,10 +300,8 @@ impl<R: Read> Reader<R> {
     }
 
     fn long_name(&mut self, size: u64, start: u64) -> Result<Vec<u8>, TarError> {
-        let mut name = self.extended(size, start)?;
-        let end = name.iter().position(|byte| *byte == 0);
-        name.truncate(end.unwrap_or(name.len()));
-        Ok(name)
+        let name = self.extended(size, start)?;
+        Ok(until_nul(&name).to_vec())
     }
 
     fn extended(&mut self, size: u64, start: u64) -> Result<Vec<u8>, TarError> {
