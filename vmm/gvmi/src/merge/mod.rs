@@ -128,7 +128,7 @@ impl<'a> Merge<'a> {
     /// The second pass; returns what was left out.
     pub(crate) fn write(
         self,
-        owners: &Owners,
+        owners: Option<&Owners>,
         sink: &mut dyn Write,
         meter: &mut Meter<'_>,
     ) -> Result<Warnings, BuildError> {
@@ -156,8 +156,7 @@ pub fn merge_layers(
         readers: 1,
     };
     let merge = Merge::new(layers, &rules, &mut meter)?;
-    let owners = Owners::keep(merge.root());
-    merge.write(&owners, sink, &mut meter).map(drop)
+    merge.write(None, sink, &mut meter).map(drop)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ struct Step {
 pub(super) fn write(
     layers: &[Layer],
     tree: &Tree,
-    owners: &Owners,
+    owners: Option<&Owners>,
     sink: &mut dyn Write,
     meter: &mut Meter<'_>,
 ) -> Result<(), BuildError> {
@@ -45,7 +45,9 @@ pub(super) fn write(
                 };
                 let xattrs = folder.xattrs.map(|xattrs| unpack(tree.text(xattrs)));
                 let xattrs = xattrs.unwrap_or_default();
-                writer.entry(&tree.path(node), &Kind::Folder, &attributes, &xattrs)?;
+                writer
+                    .entry(&tree.path(node), &Kind::Folder, &attributes, &xattrs)
+                    .map_err(TarError::Write)?;
             }
             Body::File(file) => steps.push(Step {
                 place: tree.place(file),
@@ -70,7 +72,8 @@ pub(super) fn write(
         }
         meter.finish_part(layer.blob.len());
     }
-    writer.finish().map_err(BuildError::Tar)
+    writer.finish().map_err(TarError::Write)?;
+    Ok(())
 }
 
 fn write_layer(
@@ -115,9 +118,11 @@ fn write_file(
     if matches!(entry.kind, Kind::Folder | Kind::HardLink(_)) {
         return Err(LayerError::Changed);
     }
-    writer.entry(path, &entry.kind, &entry.attributes, &entry.xattrs)?;
+    writer
+        .entry(path, &entry.kind, &entry.attributes, &entry.xattrs)
+        .map_err(TarError::Write)?;
     while let Some(piece) = reader.piece()? {
-        writer.piece(&piece)?;
+        writer.piece(&piece).map_err(TarError::Write)?;
         meter.part(source::bytes_read(reader));
     }
     Ok(())
@@ -137,7 +142,9 @@ fn write_links(
     let target = CleanPath::new(&target).map_err(|fault| fault.of(&target))?;
     let kind = Kind::HardLink(target);
     for link in links {
-        writer.entry(&tree.path(link.node), &kind, &entry.attributes, &[])?;
+        writer
+            .entry(&tree.path(link.node), &kind, &entry.attributes, &[])
+            .map_err(TarError::Write)?;
     }
     Ok(())
 }

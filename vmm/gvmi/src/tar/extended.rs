@@ -2,9 +2,10 @@
 //! (POSIX.1-2017 pax; GNU's long names and sparse files; the extended
 //! attributes of star and of libarchive).
 
-use super::entry::{EntryError, Xattr};
+use super::entry::EntryError;
 use super::pax::{self, Record};
 use super::sparse::SparseRecords;
+use crate::squashfs::Xattr;
 
 /// Bytes of all names of a file's extended attributes (Linux XATTR_LIST_MAX).
 const MAX_XATTR_NAMES: usize = 64 << 10;

@@ -176,7 +176,8 @@ impl Header {
 
     fn set_text(&mut self, field: Range<usize>, text: &[u8]) -> bool {
         let field = &mut self.0[field];
-        let len = text.len().min(field.len());
+        // A NUL ends it, which some readers want even in a full field.
+        let len = text.len().min(field.len() - 1);
         field[..len].copy_from_slice(&text[..len]);
         len == text.len()
     }

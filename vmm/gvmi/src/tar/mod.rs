@@ -18,7 +18,7 @@ use crate::display::display_path;
 use crate::fault::Found;
 
 pub use entry::EntryError;
-pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH, Xattr};
+pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH};
 pub(crate) use extended::Extended;
 pub(crate) use forward::{Archive, ROOT_XATTRS};
 pub(crate) use header::{BLOCK, Header, until_nul};

@@ -5,7 +5,7 @@
 use std::io::{self, Read};
 
 use super::TarError;
-use super::entry::{self, Attributes, CleanPath, Device, Entry, EntryError, Kind};
+use super::entry::{self, Attributes, CleanPath, Entry, EntryError, Kind};
 use super::extended::Extended;
 use super::header::{BLOCK, Header, until_nul};
 use super::sparse::{Map, MapReader};
@@ -13,6 +13,7 @@ use crate::decode::PIECE;
 use crate::display::display_path;
 use crate::fault::Found;
 use crate::limits::Budget;
+use crate::squashfs::Piece;
 use crate::warnings::Warnings;
 
 /// Longest extended header or long name. An entry's extended attributes are
@@ -22,14 +23,6 @@ const MAX_EXTENDED: u64 = 4 << 20;
 const MAX_FILE: u64 = i64::MAX as u64;
 /// Permissions, with those of set-user-id and the like.
 const MODE_MASK: u64 = 0o7777;
-
-/// A piece of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece<'a> {
-    Data(&'a [u8]),
-    /// So many zeros.
-    Hole(u64),
-}
 
 /// Whether an archive has to have its end mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,7 +182,7 @@ impl<R: Read> Reader<R> {
         let link = |extended: &mut Extended| extended.link.take().unwrap_or_else(|| header.link());
         let device = || {
             let (major, minor) = header.device().ok_or(Fault::Header)?;
-            Ok::<_, Fault>(Device::new(major, minor)?)
+            Ok::<_, Fault>(entry::device(major, minor)?)
         };
         let kind = match kind {
             0 | b'0' | b'7' | b'S' => Kind::File(self.map(header, &mut extended, size)?),
