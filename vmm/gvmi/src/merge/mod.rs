@@ -111,13 +111,7 @@ impl<'a> Merge<'a> {
         let Body::Folder(root) = self.index.tree.body(Tree::ROOT) else {
             unreachable!("the root is never removed");
         };
-        let root = self.index.tree.folder(root);
-        Attributes {
-            mode: root.mode,
-            uid: root.uid,
-            gid: root.gid,
-            mtime: root.mtime,
-        }
+        self.index.tree.folder(root).attributes()
     }
 
     /// The newest time of anything in the layers, in seconds since 1970.

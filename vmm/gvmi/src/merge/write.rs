@@ -2,7 +2,7 @@
 //! folders first, then each file where its data comes by, and its hard links
 //! behind it.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::LayerError;
 use super::apply::unpack;
@@ -13,7 +13,7 @@ use crate::layer::Layer;
 use crate::limits::Budget;
 use crate::owners::Owners;
 use crate::progress::{Meter, Pass};
-use crate::tar::{Attributes, CleanPath, Entry, Kind, TarError, Writer};
+use crate::tar::{CleanPath, Entry, Kind, TarError, Writer};
 
 /// A name of a file, in the order in which they are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,12 +37,7 @@ pub(super) fn write(
         match tree.body(node) {
             Body::Folder(id) => {
                 let folder = tree.folder(id);
-                let attributes = Attributes {
-                    mode: folder.mode,
-                    uid: folder.uid,
-                    gid: folder.gid,
-                    mtime: folder.mtime,
-                };
+                let attributes = folder.attributes();
                 let xattrs = folder.xattrs.map(|xattrs| unpack(tree.text(xattrs)));
                 let xattrs = xattrs.unwrap_or_default();
                 writer
@@ -92,7 +87,7 @@ fn write_layer(
         if let Some((first, links)) = here.split_first() {
             steps = later;
             write_file(&entry, &tree.path(first.node), &mut reader, writer, meter)?;
-            write_links(&entry, first, links, tree, writer)?;
+            write_links(&entry, first, links, tree, writer).map_err(TarError::Write)?;
         }
         meter.part(source::bytes_read(&reader));
         // Nobody needs the rest where no digest has to be checked.
@@ -134,17 +129,13 @@ fn write_links(
     links: &[Step],
     tree: &Tree,
     writer: &mut Writer<'_>,
-) -> Result<(), TarError> {
+) -> io::Result<()> {
     if links.is_empty() {
         return Ok(());
     }
-    let target = tree.path(first.node);
-    let target = CleanPath::new(&target).map_err(|fault| fault.of(&target))?;
-    let kind = Kind::HardLink(target);
+    let kind = Kind::HardLink(CleanPath::of_checked(tree.path(first.node)));
     for link in links {
-        writer
-            .entry(&tree.path(link.node), &kind, &entry.attributes, &[])
-            .map_err(TarError::Write)?;
+        writer.entry(&tree.path(link.node), &kind, &entry.attributes, &[])?;
     }
     Ok(())
 }
