@@ -110,7 +110,7 @@ impl Cache {
         Ok(true)
     }
 
-    /// The part of a blob, open, for [`Self::lock_part`].
+    /// The part of a blob, open, to be locked.
     pub(crate) fn open_part(&self, digest: &Digest) -> io::Result<File> {
         OpenOptions::new()
             .read(true)
