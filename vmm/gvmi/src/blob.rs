@@ -62,6 +62,16 @@ pub struct BlobReader {
     at: u64,
 }
 
+impl BlobReader {
+    /// Passes over `len` bytes, or all there are when there are fewer, without
+    /// reading them; returns how many.
+    pub(crate) fn pass_over(&mut self, len: u64) -> u64 {
+        let len = len.min(self.blob.len - self.at);
+        self.at += len;
+        len
+    }
+}
+
 impl Read for BlobReader {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let left = self.blob.len - self.at;

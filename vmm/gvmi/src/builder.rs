@@ -255,7 +255,7 @@ impl Builder {
         let merge = Merge::new(layers, &rules, &mut meter)?;
         let (root, newest) = (merge.root(), merge.newest());
         self.pack_stream(trailer, root, Some(newest), to, |sink, owners| {
-            merge.write(owners, sink, &mut meter)
+            merge.write(Some(owners), sink, &mut meter)
         })
     }
 

@@ -17,6 +17,7 @@ mod config;
 mod decode;
 mod diff;
 mod digest;
+mod display;
 mod draft;
 mod export;
 mod fault;
@@ -44,6 +45,7 @@ pub use compression::{Compression, CompressionError};
 pub use config::{ContainerConfig, RootFs};
 pub use diff::{Aspect, Change, Diff, DiffError};
 pub use digest::{Digest, DigestError};
+pub use display::display_path;
 pub use draft::Draft;
 pub use export::{ExportError, Exported};
 pub use fault::{Fault, Found, OpenError};
@@ -63,7 +65,7 @@ pub use progress::{Pass, Progress};
 pub use source::{RecogniseError, RegistryName, Source, SourceArg, SourceError};
 pub use squashfs::{
     Damage, Device, Directory, Entry, FileData, FileReader, Inode, Kind, Tree, TreeError,
-    TreeFault, Walk, What, Xattr, display_path,
+    TreeFault, Walk, What, Xattr,
 };
 pub use superblock::{Compressor, Superblock};
 pub use tar::{EntryError, TarError};

@@ -40,12 +40,6 @@ impl Owners {
         Self { uid, gid, root }
     }
 
-    /// Of nobody, for an archive whose numbers stay as they are.
-    pub(crate) fn keep(root: Attributes) -> Self {
-        // The one number that nothing can belong to.
-        Self::run_by(u32::MAX, u32::MAX, root)
-    }
-
     /// Whether `id` can stand in an archive.
     pub(crate) fn can_store(id: u32) -> bool {
         id < STAND_IN_UID

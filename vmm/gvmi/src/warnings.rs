@@ -1,8 +1,6 @@
 //! What of a source is not in its image, in lines for its maker. A hostile
 //! source could cause any number of them, so they are few and short.
 
-use std::fmt::Write;
-
 /// Lines that are kept.
 const MAX: usize = 32;
 
@@ -39,20 +37,6 @@ impl Warnings {
     }
 }
 
-/// Bytes as text of one line.
-pub(crate) fn printable(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for letter in String::from_utf8_lossy(bytes).chars() {
-        if letter.is_control() {
-            // Writing to a string does not fail.
-            let _ = write!(text, "{}", letter.escape_default());
-        } else {
-            text.push(letter);
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,10 +51,5 @@ mod tests {
         let lines = warnings.into_lines();
         assert_eq!(lines.len(), MAX + 1);
         assert_eq!(lines[MAX], "5 more of the kind");
-    }
-
-    #[test]
-    fn names_stay_on_one_line() {
-        assert_eq!(printable(b"a\nb\xff\xc3\xa9"), "a\\nb\u{fffd}é");
     }
 }

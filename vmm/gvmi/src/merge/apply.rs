@@ -5,7 +5,8 @@
 //! is at that moment.
 
 use super::tree::{Body, FileId, FolderId, LayerNumber, NodeId, Place, Tree};
-use crate::tar::{Attributes, CleanPath, Entry, EntryError, Kind, Xattr};
+use crate::squashfs::Xattr;
+use crate::tar::{Attributes, CleanPath, Entry, EntryError, Kind};
 
 /// Symbolic links that may be on the way to one entry (Linux MAXSYMLINKS).
 const MAX_LINKS: u32 = 40;

@@ -111,13 +111,7 @@ impl<'a> Merge<'a> {
         let Body::Folder(root) = self.index.tree.body(Tree::ROOT) else {
             unreachable!("the root is never removed");
         };
-        let root = self.index.tree.folder(root);
-        Attributes {
-            mode: root.mode,
-            uid: root.uid,
-            gid: root.gid,
-            mtime: root.mtime,
-        }
+        self.index.tree.folder(root).attributes()
     }
 
     /// The newest time of anything in the layers, in seconds since 1970.
@@ -128,7 +122,7 @@ impl<'a> Merge<'a> {
     /// The second pass; returns what was left out.
     pub(crate) fn write(
         self,
-        owners: &Owners,
+        owners: Option<&Owners>,
         sink: &mut dyn Write,
         meter: &mut Meter<'_>,
     ) -> Result<Warnings, BuildError> {
@@ -156,8 +150,7 @@ pub fn merge_layers(
         readers: 1,
     };
     let merge = Merge::new(layers, &rules, &mut meter)?;
-    let owners = Owners::keep(merge.root());
-    merge.write(&owners, sink, &mut meter).map(drop)
+    merge.write(None, sink, &mut meter).map(drop)
 }
 
 #[cfg(test)]

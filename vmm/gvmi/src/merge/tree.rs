@@ -83,6 +83,17 @@ pub(super) struct Folder {
     pub(super) xattrs: Option<Text>,
 }
 
+impl Folder {
+    pub(super) fn attributes(&self) -> Attributes {
+        Attributes {
+            mode: self.mode,
+            uid: self.uid,
+            gid: self.gid,
+            mtime: self.mtime,
+        }
+    }
+}
+
 /// Where to find a file again: the entry of this number in this layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {

@@ -2,7 +2,7 @@
 //! folders first, then each file where its data comes by, and its hard links
 //! behind it.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use super::LayerError;
 use super::apply::unpack;
@@ -13,7 +13,7 @@ use crate::layer::Layer;
 use crate::limits::Budget;
 use crate::owners::Owners;
 use crate::progress::{Meter, Pass};
-use crate::tar::{Attributes, CleanPath, Entry, Kind, TarError, Writer};
+use crate::tar::{CleanPath, Entry, Kind, TarError, Writer};
 
 /// A name of a file, in the order in which they are written.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ struct Step {
 pub(super) fn write(
     layers: &[Layer],
     tree: &Tree,
-    owners: &Owners,
+    owners: Option<&Owners>,
     sink: &mut dyn Write,
     meter: &mut Meter<'_>,
 ) -> Result<(), BuildError> {
@@ -37,15 +37,12 @@ pub(super) fn write(
         match tree.body(node) {
             Body::Folder(id) => {
                 let folder = tree.folder(id);
-                let attributes = Attributes {
-                    mode: folder.mode,
-                    uid: folder.uid,
-                    gid: folder.gid,
-                    mtime: folder.mtime,
-                };
+                let attributes = folder.attributes();
                 let xattrs = folder.xattrs.map(|xattrs| unpack(tree.text(xattrs)));
                 let xattrs = xattrs.unwrap_or_default();
-                writer.entry(&tree.path(node), &Kind::Folder, &attributes, &xattrs)?;
+                writer
+                    .entry(&tree.path(node), &Kind::Folder, &attributes, &xattrs)
+                    .map_err(TarError::Write)?;
             }
             Body::File(file) => steps.push(Step {
                 place: tree.place(file),
@@ -70,7 +67,8 @@ pub(super) fn write(
         }
         meter.finish_part(layer.blob.len());
     }
-    writer.finish().map_err(BuildError::Tar)
+    writer.finish().map_err(TarError::Write)?;
+    Ok(())
 }
 
 fn write_layer(
@@ -89,7 +87,7 @@ fn write_layer(
         if let Some((first, links)) = here.split_first() {
             steps = later;
             write_file(&entry, &tree.path(first.node), &mut reader, writer, meter)?;
-            write_links(&entry, first, links, tree, writer)?;
+            write_links(&entry, first, links, tree, writer).map_err(TarError::Write)?;
         }
         meter.part(source::bytes_read(&reader));
         // Nobody needs the rest where no digest has to be checked.
@@ -115,9 +113,11 @@ fn write_file(
     if matches!(entry.kind, Kind::Folder | Kind::HardLink(_)) {
         return Err(LayerError::Changed);
     }
-    writer.entry(path, &entry.kind, &entry.attributes, &entry.xattrs)?;
+    writer
+        .entry(path, &entry.kind, &entry.attributes, &entry.xattrs)
+        .map_err(TarError::Write)?;
     while let Some(piece) = reader.piece()? {
-        writer.piece(&piece)?;
+        writer.piece(&piece).map_err(TarError::Write)?;
         meter.part(source::bytes_read(reader));
     }
     Ok(())
@@ -129,13 +129,11 @@ fn write_links(
     links: &[Step],
     tree: &Tree,
     writer: &mut Writer<'_>,
-) -> Result<(), TarError> {
+) -> io::Result<()> {
     if links.is_empty() {
         return Ok(());
     }
-    let target = tree.path(first.node);
-    let target = CleanPath::new(&target).map_err(|fault| fault.of(&target))?;
-    let kind = Kind::HardLink(target);
+    let kind = Kind::HardLink(CleanPath::of_checked(tree.path(first.node)));
     for link in links {
         writer.entry(&tree.path(link.node), &kind, &entry.attributes, &[])?;
     }

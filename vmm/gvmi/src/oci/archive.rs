@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use super::error::OciFault;
-use super::forward::{Cursor, Forward, Stream};
-use super::input::{Unpacker, unpacker};
+use super::forward::Forward;
+use super::input::unpacked;
 use super::text::shown;
 use super::walk::{Entry, Kind, Walker};
 use crate::blob::Blob;
+use crate::decode::Decoder;
 
 /// Most bytes that the list of entries may take: names, links and
 /// [`ENTRY_LEN`] for each.
@@ -43,7 +44,7 @@ impl Archive {
     pub(crate) fn open(blob: Blob) -> Result<Self, OciFault> {
         let mut entries = HashMap::new();
         let mut left = MAX_LIST_LEN;
-        let mut walker = Walker::new(Cursor::new(&blob), u64::MAX);
+        let mut walker = Walker::new(blob.reader(), u64::MAX);
         while let Some(entry) = walker.next()? {
             let Some(name) = normal(&[], &entry.name) else {
                 continue;
@@ -144,15 +145,9 @@ pub(crate) enum ArchiveKind {
 /// What the archive in `blob`, which may be compressed, is for, by the names
 /// in it; reads up to `limit` bytes of it, unpacked.
 pub(crate) fn archive_kind(blob: &Blob, limit: u64) -> Result<ArchiveKind, OciFault> {
-    match unpacker(blob.reader())? {
-        Unpacker::None(_) => kind_of(Walker::new(Cursor::new(blob), u64::MAX)),
-        Unpacker::Needed { by, reader } => {
-            let kind = kind_of(Walker::new(Stream(reader), limit));
-            kind.map_err(|fault| match fault {
-                OciFault::Read { source, .. } => OciFault::Unpack { by, source },
-                fault => fault,
-            })
-        }
+    match unpacked(blob.reader())? {
+        Decoder::Plain(_) => kind_of(Walker::new(blob.reader(), u64::MAX)),
+        packed => kind_of(Walker::new(packed, limit)),
     }
 }
 

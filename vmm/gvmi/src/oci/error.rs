@@ -70,15 +70,6 @@ pub enum OciFault {
         /// Most that were allowed.
         limit: u64,
     },
-    /// It is compressed, and not to the end or not rightly.
-    #[error("is compressed with {by} and cut short or damaged (make or fetch it again)")]
-    Unpack {
-        /// The compression.
-        by: &'static str,
-        /// What is wrong with it.
-        #[source]
-        source: io::Error,
-    },
     /// It is compressed by what image tools do not write.
     #[error(
         "is compressed with {by} (unpack it: `{by} -dc FILE | shem image build docker-archive:-`)"

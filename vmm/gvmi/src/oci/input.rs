@@ -7,15 +7,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Chain, Cursor, Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use flate2::read::MultiGzDecoder;
-
 use super::error::OciFault;
 use crate::blob::Blob;
-use crate::fault::Found;
+use crate::decode::{Decoder, PIECE};
 
 /// Most bytes of an archive that are copied, unless told otherwise: 64 GiB.
 pub const DEFAULT_UNPACKED_LIMIT: u64 = 64 << 30;
@@ -23,13 +21,6 @@ pub const DEFAULT_UNPACKED_LIMIT: u64 = 64 << 30;
 /// Where temporary files are, without `TMPDIR`: `/tmp` is memory on many
 /// machines, and archives are large.
 const SPOOL_DIR: &str = "/var/tmp";
-/// Copied in pieces of this many bytes.
-const COPY: usize = 128 << 10;
-/// Bytes by which a compression is told.
-const HEAD: usize = 6;
-/// zstd's window is memory: at most 2 to this many bytes, which is also the
-/// most that `zstd` itself unpacks without being asked.
-const ZSTD_WINDOW_LOG: u32 = 27;
 
 /// A file, or standard input. As text: the path, or `-`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +55,7 @@ impl Input {
     pub fn open(&self, limit: u64) -> Result<Blob, OciFault> {
         match self.raw()? {
             Raw::InPlace(blob) => Ok(blob),
-            Raw::Piped(file) => spool(file, None, limit),
+            Raw::Piped(file) => spool(file, limit),
         }
     }
 
@@ -72,14 +63,11 @@ impl Input {
     /// when they come through a pipe, they are copied, at most `limit` of them.
     pub(crate) fn open_unpacked(&self, limit: u64) -> Result<Blob, OciFault> {
         match self.raw()? {
-            Raw::InPlace(blob) => match unpacker(blob.reader())? {
-                Unpacker::None(_) => Ok(blob),
-                Unpacker::Needed { by, reader } => spool(reader, Some(by), limit),
+            Raw::InPlace(blob) => match unpacked(blob.reader())? {
+                Decoder::Plain(_) => Ok(blob),
+                packed => spool(packed, limit),
             },
-            Raw::Piped(file) => match unpacker(file)? {
-                Unpacker::None(reader) => spool(reader, None, limit),
-                Unpacker::Needed { by, reader } => spool(reader, Some(by), limit),
-            },
+            Raw::Piped(file) => spool(unpacked(file)?, limit),
         }
     }
 
@@ -124,64 +112,27 @@ impl Raw {
     }
 }
 
-/// Bytes whose first ones have been read already.
-type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
-
-/// Bytes, and whether they are compressed.
-pub(crate) enum Unpacker<'a, R> {
-    /// They are not.
-    None(Peeked<R>),
-    /// They are; `reader` gives them unpacked.
-    Needed {
-        by: &'static str,
-        reader: Box<dyn Read + 'a>,
-    },
+/// Unpacks `source` if its first bytes say that it is compressed.
+pub(crate) fn unpacked<R: Read>(source: R) -> Result<Decoder<R>, OciFault> {
+    Decoder::new(source).map_err(read_error)
 }
 
-/// Tells by the first bytes of `source` whether it is compressed.
-pub(crate) fn unpacker<'a, R: Read + 'a>(mut source: R) -> Result<Unpacker<'a, R>, OciFault> {
-    let mut head = Vec::with_capacity(HEAD);
-    let read = (&mut source).take(HEAD as u64).read_to_end(&mut head);
-    read.map_err(read_error)?;
-    let found = Found::sniff(&head);
-    let whole = Cursor::new(head).chain(source);
-    let (by, reader): (_, Box<dyn Read + 'a>) = match found {
-        Found::Compressed(by @ "gzip") => (by, Box::new(MultiGzDecoder::new(whole))),
-        Found::Compressed(by @ "zstd") => {
-            let decoder = zstd::Decoder::new(whole).and_then(|mut decoder| {
-                decoder.window_log_max(ZSTD_WINDOW_LOG)?;
-                Ok(decoder)
-            });
-            (by, Box::new(decoder.map_err(read_error)?))
-        }
-        Found::Compressed(by) => return Err(OciFault::Compression { by }),
-        _ => return Ok(Unpacker::None(whole)),
-    };
-    Ok(Unpacker::Needed { by, reader })
-}
-
-/// Copies all of `source`, which unpacks what is compressed with `by`, into a
-/// temporary file.
-fn spool(mut source: impl Read, by: Option<&'static str>, limit: u64) -> Result<Blob, OciFault> {
+/// Copies all of `source` into a temporary file.
+fn spool(mut source: impl Read, limit: u64) -> Result<Blob, OciFault> {
     let dir = spool_dir();
     let cannot = |source| OciFault::Spool {
         dir: dir.display().to_string(),
         source,
     };
     let mut file = tempfile::tempfile_in(&dir).map_err(cannot)?;
-    let mut buf = vec![0; COPY];
+    let mut buf = vec![0; PIECE];
     let mut left = limit;
     loop {
         let read = match source.read(&mut buf) {
             Ok(0) => return Blob::whole(file).map_err(cannot),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(source) => {
-                return Err(match by {
-                    Some(by) => OciFault::Unpack { by, source },
-                    None => read_error(source),
-                });
-            }
+            Err(source) => return Err(read_error(source)),
         };
         left = left
             .checked_sub(read as u64)

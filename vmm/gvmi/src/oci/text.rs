@@ -1,5 +1,6 @@
-//! Texts from images in errors: not too long, and without control characters,
-//! which a terminal would act on.
+//! Texts from images in errors: fit for a terminal, and not too long.
+
+use crate::display::display_path;
 
 /// Most characters of a text from an image in an error.
 const MAX_SHOWN: usize = 200;
@@ -8,17 +9,10 @@ const MAX_LISTED: usize = 20;
 
 /// A text from an image, for an error.
 pub(crate) fn shown(text: &str) -> String {
-    let mut shown = String::new();
-    for char in text.chars().take(MAX_SHOWN) {
-        match char.is_control() {
-            true => shown.extend(char.escape_default()),
-            false => shown.push(char),
-        }
+    match text.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => display_path(&text.as_bytes()[..end]) + "…",
+        None => display_path(text.as_bytes()),
     }
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// The names that there are, for an error.

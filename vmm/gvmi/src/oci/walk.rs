@@ -4,14 +4,11 @@
 
 use std::io;
 
-use tar::{EntryType, GnuExtSparseHeader, Header};
-
 use super::error::OciFault;
 use super::forward::Forward;
 use crate::fault::Found;
+use crate::tar::{BLOCK, Extended, Header, until_nul};
 
-/// Everything in an archive comes in blocks of this many bytes.
-const BLOCK: u64 = 512;
 /// Longest extended header or long name that is read.
 const MAX_EXTENDED: u64 = 1 << 20;
 
@@ -37,14 +34,6 @@ pub(crate) enum Kind {
     Symlink(Vec<u8>),
     /// A folder, or anything else.
     Other,
-}
-
-/// What comes before an entry's header and says more than fits into it.
-#[derive(Default)]
-struct Extended {
-    path: Option<Vec<u8>>,
-    link: Option<Vec<u8>>,
-    size: Option<u64>,
 }
 
 /// Reads an archive's entries.
@@ -74,26 +63,28 @@ impl<F: Forward> Walker<F> {
             self.skip_to(self.next)?;
             let start = self.at;
             let header = self.header()?;
-            if header.as_bytes().iter().all(|byte| *byte == 0) {
+            if header.is_zero() {
                 return Ok(None);
             }
             let damaged = OciFault::Damaged { offset: start };
-            let Ok(size) = header.entry_size() else {
+            let Some(size) = header.size() else {
                 return Err(damaged);
             };
-            match header.entry_type() {
-                EntryType::GNULongName => {
-                    extended.path = Some(until_nul(self.extended(size, start)?));
+            match header.kind() {
+                b'L' => {
+                    let name = self.extended(size, start)?;
+                    extended.path = Some(until_nul(&name).to_vec());
                 }
-                EntryType::GNULongLink => {
-                    extended.link = Some(until_nul(self.extended(size, start)?));
+                b'K' => {
+                    let target = self.extended(size, start)?;
+                    extended.link = Some(until_nul(&target).to_vec());
                 }
-                EntryType::XHeader => {
+                b'x' | b'X' => {
                     let data = self.extended(size, start)?;
-                    extended.take(&data).ok_or(damaged)?;
+                    extended.read(&data).ok_or(damaged)?;
                 }
-                EntryType::XGlobalHeader => self.next = self.end(size, start)?,
-                _ => return self.entry(&header, extended, start).map(Some),
+                b'g' => self.next = self.end(size, start)?,
+                _ => return self.entry(&header, extended, size, start).map(Some),
             }
         }
     }
@@ -102,33 +93,29 @@ impl<F: Forward> Walker<F> {
         &mut self,
         header: &Header,
         extended: Extended,
+        size: u64,
         start: u64,
     ) -> Result<Entry, OciFault> {
-        let size = header.entry_size().unwrap_or_default();
-        let link = || {
-            let own = || header.link_name_bytes().unwrap_or_default().into_owned();
-            extended.link.clone().unwrap_or_else(own)
-        };
-        let kind = match header.entry_type() {
-            EntryType::Regular | EntryType::Continuous => Kind::File,
-            EntryType::Link => Kind::HardLink(link()),
-            EntryType::Symlink => Kind::Symlink(link()),
-            EntryType::GNUSparse => {
-                self.skip_extents(header)?;
+        let link = extended.link.unwrap_or_else(|| header.link());
+        let kind = match header.kind() {
+            0 | b'0' | b'7' => Kind::File,
+            b'1' => Kind::HardLink(link),
+            b'2' => Kind::Symlink(link),
+            b'S' => {
+                self.skip_extents(header, start)?;
                 Kind::Other
             }
             _ => Kind::Other,
         };
         // Links, devices, folders and pipes have no data, whatever their size.
-        let len = match header.as_bytes()[156] {
+        let len = match header.kind() {
             b'1'..=b'6' => 0,
             _ => extended.size.unwrap_or(size),
         };
         let data = self.at;
         self.next = self.end(len, start)?;
-        let own = || header.path_bytes().into_owned();
         Ok(Entry {
-            name: extended.path.clone().unwrap_or_else(own),
+            name: extended.path.unwrap_or_else(|| header.path()),
             kind,
             start: data,
             len,
@@ -139,7 +126,7 @@ impl<F: Forward> Walker<F> {
     /// says so is at `start`.
     fn end(&self, len: u64, start: u64) -> Result<u64, OciFault> {
         let end = len
-            .checked_next_multiple_of(BLOCK)
+            .checked_next_multiple_of(BLOCK as u64)
             .and_then(|len| self.at.checked_add(len))
             .ok_or(OciFault::Damaged { offset: start })?;
         match end <= self.limit {
@@ -150,18 +137,18 @@ impl<F: Forward> Walker<F> {
 
     fn header(&mut self) -> Result<Header, OciFault> {
         let start = self.at;
-        let mut header = Header::new_old();
-        let read = self.read(header.as_mut_bytes())?;
-        let blank = header.as_bytes().iter().all(|byte| *byte == 0);
-        if read as u64 == BLOCK && (blank || checksum_is_right(&header)) {
+        let mut header = Header([0; BLOCK]);
+        let read = self.read(&mut header.0)?;
+        if read == BLOCK && (header.is_zero() || header.checksum_is_right()) {
             return Ok(header);
         }
         if start == 0 {
-            return Err(OciFault::NotTar {
-                found: Found::sniff(&header.as_bytes()[..read]),
+            return Err(match Found::sniff(&header.0[..read]) {
+                Found::Compressed(by) => OciFault::Compression { by },
+                found => OciFault::NotTar { found },
             });
         }
-        if (read as u64) < BLOCK {
+        if read < BLOCK {
             return Err(OciFault::Truncated { offset: self.at });
         }
         Err(OciFault::Damaged { offset: start })
@@ -180,15 +167,17 @@ impl<F: Forward> Walker<F> {
         }
     }
 
-    /// The blocks of extents behind the header of a sparse file.
-    fn skip_extents(&mut self, header: &Header) -> Result<(), OciFault> {
-        let mut more = header.as_gnu().is_some_and(|gnu| gnu.is_extended());
+    /// The blocks of extents behind the header, at `start`, of a sparse file.
+    fn skip_extents(&mut self, header: &Header, start: u64) -> Result<(), OciFault> {
+        let damaged = |_| OciFault::Damaged { offset: start };
+        let mut extents = Vec::new();
+        let mut more = header.sparse(&mut extents).map_err(damaged)?;
         while more {
-            let mut block = GnuExtSparseHeader::new();
-            if (self.read(block.as_mut_bytes())? as u64) < BLOCK {
+            let mut block = Header([0; BLOCK]);
+            if self.read(&mut block.0)? < BLOCK {
                 return Err(OciFault::Truncated { offset: self.at });
             }
-            more = block.is_extended();
+            more = block.more_sparse(&mut extents).map_err(damaged)?;
         }
         Ok(())
     }
@@ -216,45 +205,9 @@ impl<F: Forward> Walker<F> {
     }
 }
 
-impl Extended {
-    /// Takes what is of use from pax records, `LENGTH KEY=VALUE\n` each; `None`
-    /// when they are none. A value may hold any bytes.
-    fn take(&mut self, mut data: &[u8]) -> Option<()> {
-        while !data.is_empty() {
-            let space = data.iter().position(|byte| *byte == b' ')?;
-            let len: usize = str::from_utf8(&data[..space]).ok()?.parse().ok()?;
-            let record = data.get(space + 1..len)?.strip_suffix(b"\n")?;
-            let equals = record.iter().position(|byte| *byte == b'=')?;
-            let value = &record[equals + 1..];
-            match &record[..equals] {
-                b"path" => self.path = Some(value.to_vec()),
-                b"linkpath" => self.link = Some(value.to_vec()),
-                b"size" => self.size = Some(str::from_utf8(value).ok()?.parse().ok()?),
-                _ => {}
-            }
-            data = &data[len..];
-        }
-        Some(())
-    }
-}
-
 fn read_error(at: u64, source: io::Error) -> OciFault {
     OciFault::Read {
         what: format!("the archive at byte {at}"),
         source,
     }
-}
-
-fn until_nul(mut text: Vec<u8>) -> Vec<u8> {
-    let end = text.iter().position(|byte| *byte == 0);
-    text.truncate(end.unwrap_or(text.len()));
-    text
-}
-
-/// The field of the checksum counts as spaces.
-fn checksum_is_right(header: &Header) -> bool {
-    let bytes = header.as_bytes();
-    let others = bytes[..148].iter().chain(&bytes[156..]);
-    let sum = others.fold(8 * 32, |sum, byte| sum + u32::from(*byte));
-    header.cksum().is_ok_and(|stored| stored == sum)
 }

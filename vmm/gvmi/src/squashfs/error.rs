@@ -1,11 +1,12 @@
 //! Why a tree cannot be read: where in the tree, and what is wrong there.
 
 use std::error::Error;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 
 use thiserror::Error;
 
+use crate::display::display_path;
 use crate::superblock::Compressor;
 
 /// Something in an image's tree could not be read.
@@ -251,38 +252,5 @@ impl fmt::Display for What {
             Self::Data => "file data",
             Self::Tails => "files' tails",
         })
-    }
-}
-
-/// A path as text for a terminal: what is not UTF-8, and control characters,
-/// are escaped.
-pub fn display_path(path: &[u8]) -> String {
-    let mut text = String::new();
-    for chunk in path.utf8_chunks() {
-        for char in chunk.valid().chars() {
-            if char.is_control() {
-                text.extend(char.escape_default());
-            } else {
-                text.push(char);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_cannot_reach_the_terminal() {
-        assert_eq!(
-            display_path(b"a\x1b[2J\n\xff/\xc3\xa4"),
-            "a\\u{1b}[2J\\n\\xff/ä"
-        );
     }
 }

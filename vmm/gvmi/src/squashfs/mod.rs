@@ -18,7 +18,7 @@ mod walk;
 mod xattr;
 
 pub use directory::Directory;
-pub use error::{Damage, TreeError, TreeFault, What, display_path};
+pub use error::{Damage, TreeError, TreeFault, What};
 pub use file::{FileData, FileReader};
 pub use inode::{Device, Inode, Kind};
 pub use tree::Tree;

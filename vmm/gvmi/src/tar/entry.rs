@@ -3,8 +3,9 @@
 
 use thiserror::Error;
 
+use crate::display::display_path;
 use crate::owners::Owners;
-use crate::warnings::printable;
+use crate::squashfs::{Device, Xattr};
 
 /// Longest name of one file (Linux NAME_MAX).
 const MAX_NAME: usize = 255;
@@ -39,24 +40,6 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Device {
-    pub(crate) major: u32,
-    pub(crate) minor: u32,
-}
-
-impl Device {
-    pub(crate) fn new(major: u64, minor: u64) -> Result<Self, EntryError> {
-        if major >= MAJOR_END || minor >= MINOR_END {
-            return Err(EntryError::Device { major, minor });
-        }
-        Ok(Self {
-            major: major as u32,
-            minor: minor as u32,
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Attributes {
     /// The low 12 bits.
     pub(crate) mode: u16,
@@ -77,13 +60,6 @@ impl Default for Attributes {
             mtime: 0,
         }
     }
-}
-
-/// An extended attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Xattr {
-    pub(crate) name: Vec<u8>,
-    pub(crate) value: Vec<u8>,
 }
 
 /// A path below the root: names joined by one `/`, none of them empty, `.` or
@@ -119,6 +95,12 @@ impl CleanPath {
         Ok(Self(clean))
     }
 
+    /// Of names that have been checked, with one `/` between them; it may be
+    /// longer than one that an archive may have.
+    pub(crate) fn of_checked(path: Vec<u8>) -> Self {
+        Self(path)
+    }
+
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -147,6 +129,17 @@ pub(crate) fn symlink_target(raw: Vec<u8>) -> Result<Vec<u8>, EntryError> {
         len if len > MAX_PATH => Err(EntryError::LongPath),
         _ => Ok(raw),
     }
+}
+
+/// Checks a device's numbers.
+pub(crate) fn device(major: u64, minor: u64) -> Result<Device, EntryError> {
+    if major >= MAJOR_END || minor >= MINOR_END {
+        return Err(EntryError::Device { major, minor });
+    }
+    Ok(Device {
+        major: major as u32,
+        minor: minor as u32,
+    })
 }
 
 /// Checks an owner or a group.
@@ -212,20 +205,20 @@ pub enum EntryError {
     /// A hard link to a name that is not there.
     #[error(
         "it is a hard link to {}, which is not there (fetch or make the archive again)",
-        printable(target)
+        display_path(target)
     )]
     Nowhere {
         /// The name.
         target: Vec<u8>,
     },
     /// A hard link to a folder.
-    #[error("it is a hard link to {}, which is a folder", printable(target))]
+    #[error("it is a hard link to {}, which is a folder", display_path(target))]
     LinkToFolder {
         /// The folder.
         target: Vec<u8>,
     },
     /// Something in a file.
-    #[error("it is inside of {}, which is not a folder", printable(path))]
+    #[error("it is inside of {}, which is not a folder", display_path(path))]
     NotAFolder {
         /// What should be a folder.
         path: Vec<u8>,

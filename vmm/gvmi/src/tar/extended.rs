@@ -2,9 +2,10 @@
 //! (POSIX.1-2017 pax; GNU's long names and sparse files; the extended
 //! attributes of star and of libarchive).
 
-use super::entry::{EntryError, Xattr};
+use super::entry::EntryError;
 use super::pax::{self, Record};
 use super::sparse::SparseRecords;
+use crate::squashfs::Xattr;
 
 /// Bytes of all names of a file's extended attributes (Linux XATTR_LIST_MAX).
 const MAX_XATTR_NAMES: usize = 64 << 10;
@@ -13,12 +14,12 @@ const STORABLE: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
 /// What is not as in the header.
 #[derive(Clone, Default)]
-pub(super) struct Extended {
-    pub(super) path: Option<Vec<u8>>,
-    pub(super) link: Option<Vec<u8>>,
+pub(crate) struct Extended {
+    pub(crate) path: Option<Vec<u8>>,
+    pub(crate) link: Option<Vec<u8>>,
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
-    pub(super) size: Option<u64>,
+    pub(crate) size: Option<u64>,
     pub(super) mtime: Option<u32>,
     pub(super) sparse: SparseRecords,
     xattrs: Vec<Found>,
@@ -33,7 +34,7 @@ struct Found {
 
 impl Extended {
     /// Takes what `data` says of one entry; `None` when it is no records.
-    pub(super) fn read(&mut self, data: &[u8]) -> Option<()> {
+    pub(crate) fn read(&mut self, data: &[u8]) -> Option<()> {
         for record in pax::records(data)? {
             self.take(record)?;
         }

@@ -60,7 +60,7 @@ impl<R: Read> Archive<R> {
         sink: &mut dyn Write,
         owners: &Owners,
     ) -> Result<Warnings, TarError> {
-        let mut writer = Writer::new(sink, owners);
+        let mut writer = Writer::new(sink, Some(owners));
         let mut next = self.first.take();
         while let Some(entry) = next {
             if entry.path.is_root() {
@@ -70,9 +70,11 @@ impl<R: Read> Archive<R> {
                 self.folders
                     .see(&entry.path, entry.kind == Kind::Folder)
                     .map_err(|fault| fault.of(path))?;
-                writer.entry(path, &entry.kind, &entry.attributes, &entry.xattrs)?;
+                writer
+                    .entry(path, &entry.kind, &entry.attributes, &entry.xattrs)
+                    .map_err(TarError::Write)?;
                 while let Some(piece) = self.reader.piece()? {
-                    writer.piece(&piece)?;
+                    writer.piece(&piece).map_err(TarError::Write)?;
                 }
             }
             next = self.reader.next()?;
@@ -82,9 +84,11 @@ impl<R: Read> Archive<R> {
             ..self.root()
         };
         for path in self.folders.implied() {
-            writer.entry(path, &Kind::Folder, &implied, &[])?;
+            writer
+                .entry(path, &Kind::Folder, &implied, &[])
+                .map_err(TarError::Write)?;
         }
-        writer.finish()?;
+        writer.finish().map_err(TarError::Write)?;
         let (_, warnings) = self.reader.into_parts();
         self.warnings.append(warnings);
         Ok(self.warnings)

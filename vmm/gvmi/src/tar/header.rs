@@ -176,7 +176,8 @@ impl Header {
 
     fn set_text(&mut self, field: Range<usize>, text: &[u8]) -> bool {
         let field = &mut self.0[field];
-        let len = text.len().min(field.len());
+        // A NUL ends it, which some readers want even in a full field.
+        let len = text.len().min(field.len() - 1);
         field[..len].copy_from_slice(&text[..len]);
         len == text.len()
     }
@@ -188,13 +189,13 @@ impl Header {
 
     /// Adds the extents in it to `extents`; returns whether a block of more
     /// follows.
-    pub(super) fn sparse(&self, extents: &mut Vec<Extent>) -> Result<bool, EntryError> {
+    pub(crate) fn sparse(&self, extents: &mut Vec<Extent>) -> Result<bool, EntryError> {
         self.extents(SPARSE, extents)?;
         Ok(self.0[SPARSE_MORE] != 0)
     }
 
     /// The same of a block of more extents, which is no header.
-    pub(super) fn more_sparse(&self, extents: &mut Vec<Extent>) -> Result<bool, EntryError> {
+    pub(crate) fn more_sparse(&self, extents: &mut Vec<Extent>) -> Result<bool, EntryError> {
         self.extents(MORE_SPARSE, extents)?;
         Ok(self.0[MORE_SPARSE_MORE] != 0)
     }
@@ -250,7 +251,8 @@ impl Header {
     }
 }
 
-fn until_nul(field: &[u8]) -> &[u8] {
+/// What of `field` is before its first NUL.
+pub(crate) fn until_nul(field: &[u8]) -> &[u8] {
     let end = field.iter().position(|byte| *byte == 0);
     &field[..end.unwrap_or(field.len())]
 }

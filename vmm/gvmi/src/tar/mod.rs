@@ -14,12 +14,14 @@ use std::io;
 
 use thiserror::Error;
 
+use crate::display::display_path;
 use crate::fault::Found;
-use crate::warnings::printable;
 
 pub use entry::EntryError;
-pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH, Xattr};
+pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH};
+pub(crate) use extended::Extended;
 pub(crate) use forward::{Archive, ROOT_XATTRS};
+pub(crate) use header::{BLOCK, Header, until_nul};
 pub(crate) use reader::{EndMark, Reader};
 pub(crate) use writer::Writer;
 
@@ -90,7 +92,7 @@ impl EntryError {
             entry: if name.is_empty() {
                 "without a name".to_owned()
             } else {
-                printable(name)
+                display_path(name)
             },
             source: self,
         }

@@ -5,14 +5,16 @@
 use std::io::{self, Read};
 
 use super::TarError;
-use super::entry::{self, Attributes, CleanPath, Device, Entry, EntryError, Kind};
+use super::entry::{self, Attributes, CleanPath, Entry, EntryError, Kind};
 use super::extended::Extended;
-use super::header::{BLOCK, Header};
+use super::header::{BLOCK, Header, until_nul};
 use super::sparse::{Map, MapReader};
 use crate::decode::PIECE;
+use crate::display::display_path;
 use crate::fault::Found;
 use crate::limits::Budget;
-use crate::warnings::{Warnings, printable};
+use crate::squashfs::Piece;
+use crate::warnings::Warnings;
 
 /// Longest extended header or long name. An entry's extended attributes are
 /// the largest part; Linux allows 64 KiB for each.
@@ -21,14 +23,6 @@ const MAX_EXTENDED: u64 = 4 << 20;
 const MAX_FILE: u64 = i64::MAX as u64;
 /// Permissions, with those of set-user-id and the like.
 const MODE_MASK: u64 = 0o7777;
-
-/// A piece of a file.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Piece<'a> {
-    Data(&'a [u8]),
-    /// So many zeros.
-    Hole(u64),
-}
 
 /// Whether an archive has to have its end mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +182,7 @@ impl<R: Read> Reader<R> {
         let link = |extended: &mut Extended| extended.link.take().unwrap_or_else(|| header.link());
         let device = || {
             let (major, minor) = header.device().ok_or(Fault::Header)?;
-            Ok::<_, Fault>(Device::new(major, minor)?)
+            Ok::<_, Fault>(entry::device(major, minor)?)
         };
         let kind = match kind {
             0 | b'0' | b'7' | b'S' => Kind::File(self.map(header, &mut extended, size)?),
@@ -199,8 +193,8 @@ impl<R: Read> Reader<R> {
             b'5' => Kind::Folder,
             b'6' => Kind::Fifo,
             kind => {
-                let name = printable(name);
-                let kind = printable(&[kind]);
+                let name = display_path(name);
+                let kind = display_path(&[kind]);
                 self.warnings
                     .add(format!("{name} is of kind `{kind}` and left out"));
                 self.skip(self.data.stored)?;
@@ -210,7 +204,7 @@ impl<R: Read> Reader<R> {
         };
         let (xattrs, left) = extended.take_xattrs()?;
         for name in left {
-            let name = printable(&name);
+            let name = display_path(&name);
             self.warnings.add(format!(
                 "extended attributes {name} are left out, squashfs cannot store them"
             ));
@@ -299,10 +293,8 @@ impl<R: Read> Reader<R> {
     }
 
     fn long_name(&mut self, size: u64, start: u64) -> Result<Vec<u8>, TarError> {
-        let mut name = self.extended(size, start)?;
-        let end = name.iter().position(|byte| *byte == 0);
-        name.truncate(end.unwrap_or(name.len()));
-        Ok(name)
+        let name = self.extended(size, start)?;
+        Ok(until_nul(&name).to_vec())
     }
 
     fn extended(&mut self, size: u64, start: u64) -> Result<Vec<u8>, TarError> {

@@ -9,7 +9,7 @@ const MAX_EXTENTS: usize = 1 << 18;
 
 /// A stretch of data in a file; between them are holes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Extent {
+pub(crate) struct Extent {
     pub(super) start: u64,
     pub(super) len: u64,
 }

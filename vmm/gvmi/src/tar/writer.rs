@@ -1,24 +1,24 @@
-//! Writes an archive the one way that `mksquashfs` reads right: owners by
-//! number alone (it prefers names, looked up on this machine), whole seconds,
-//! holes as zeros (it finds them again; of the sparse formats it reads some
-//! wrongly), extended headers only for what a header has no room for.
+//! Writes an archive the one way that `mksquashfs` reads right, as others do:
+//! owners by number alone (it prefers names, looked up on this machine), whole
+//! seconds, holes as zeros (it finds them again; of the sparse formats it reads
+//! some wrongly), extended headers only for what a header has no room for.
 
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 
-use super::TarError;
-use super::entry::{Attributes, Device, Kind, Xattr};
+use super::entry::{Attributes, Kind};
 use super::header::{BLOCK, Header};
 use super::pax::Record;
-use super::reader::Piece;
 use crate::decode::PIECE;
 use crate::owners::Owners;
+use crate::squashfs::{Device, Piece, Xattr};
 
 /// Zeros written at a time.
 static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 pub(crate) struct Writer<'a> {
     sink: BufWriter<&'a mut dyn Write>,
-    owners: &'a Owners,
+    /// Whose numbers are not written as they are.
+    owners: Option<&'a Owners>,
     /// Bytes of data that the present entry lacks.
     left: u64,
     /// And behind them.
@@ -26,7 +26,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    pub(crate) fn new(sink: &'a mut dyn Write, owners: &'a Owners) -> Self {
+    pub(crate) fn new(sink: &'a mut dyn Write, owners: Option<&'a Owners>) -> Self {
         Self {
             sink: BufWriter::with_capacity(PIECE / 2, sink),
             owners,
@@ -42,7 +42,7 @@ impl<'a> Writer<'a> {
         kind: &Kind,
         attributes: &Attributes,
         xattrs: &[Xattr],
-    ) -> Result<(), TarError> {
+    ) -> io::Result<()> {
         debug_assert_eq!(self.left, 0);
         let (letter, size, link): (_, _, &[u8]) = match kind {
             Kind::File(size) => (b'0', *size, b""),
@@ -66,9 +66,8 @@ impl<'a> Writer<'a> {
             record(&mut records, &key, &xattr.value);
         }
         header.set_mode(attributes.mode);
-        let uid = self.owners.to_archive(attributes.uid);
-        let gid = self.owners.to_archive(attributes.gid);
-        header.set_owner(uid, gid);
+        let owner = |id| self.owners.map_or(id, |owners| owners.to_archive(id));
+        header.set_owner(owner(attributes.uid), owner(attributes.gid));
         header.set_mtime(attributes.mtime);
         header.set_size(size);
         if let Kind::Char(Device { major, minor }) | Kind::Block(Device { major, minor }) = kind {
@@ -82,7 +81,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the next piece of the last entry's data.
-    pub(crate) fn piece(&mut self, piece: &Piece<'_>) -> Result<(), TarError> {
+    pub(crate) fn piece(&mut self, piece: &Piece<'_>) -> io::Result<()> {
         match piece {
             Piece::Data(data) => {
                 self.left -= data.len() as u64;
@@ -106,12 +105,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes the end mark.
-    pub(crate) fn finish(mut self) -> Result<(), TarError> {
+    pub(crate) fn finish(mut self) -> io::Result<()> {
         self.bytes(&ZEROS[..2 * BLOCK])?;
-        self.sink.flush().map_err(TarError::Write)
+        self.sink.flush()
     }
 
-    fn extended(&mut self, mut records: Vec<u8>) -> Result<(), TarError> {
+    fn extended(&mut self, mut records: Vec<u8>) -> io::Result<()> {
         if records.is_empty() {
             return Ok(());
         }
@@ -123,16 +122,63 @@ impl<'a> Writer<'a> {
         self.bytes(&records)
     }
 
-    fn header(&mut self, mut header: Header) -> Result<(), TarError> {
+    fn header(&mut self, mut header: Header) -> io::Result<()> {
         header.seal();
         self.bytes(&header.0)
     }
 
-    fn bytes(&mut self, bytes: &[u8]) -> Result<(), TarError> {
-        self.sink.write_all(bytes).map_err(TarError::Write)
+    fn bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.sink.write_all(bytes)
     }
 }
 
 fn record(out: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     Record { key, value }.write_to(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(path: &[u8], kind: &Kind, attributes: &Attributes) -> Vec<u8> {
+        let mut archive = Vec::new();
+        let mut writer = Writer::new(&mut archive, None);
+        writer.entry(path, kind, attributes, &[]).unwrap();
+        writer.sink.flush().unwrap();
+        drop(writer);
+        archive
+    }
+
+    #[test]
+    fn entries_of_any_size_are_read_by_another_reader() {
+        let attributes = Attributes {
+            mode: 0o4755,
+            uid: 0o777_7777,
+            gid: u32::MAX,
+            mtime: u32::MAX,
+        };
+        for len in [1, 99, 100, 101, 300, 988, 1200] {
+            let path = vec![b'p'; len];
+            let archive = written(&path, &Kind::Symlink(path.clone()), &attributes);
+            assert_eq!(archive.len() % BLOCK, 0);
+            let mut archive = tar::Archive::new(&archive[..]);
+            let entry = archive.entries().unwrap().next().unwrap().unwrap();
+            assert_eq!(*entry.path_bytes(), path);
+            assert_eq!(*entry.link_name_bytes().unwrap(), path);
+            let header = entry.header();
+            assert_eq!(header.uid().unwrap(), 0o777_7777);
+            assert_eq!(header.gid().unwrap(), u64::from(u32::MAX));
+            assert_eq!(header.mode().unwrap(), 0o4755);
+            assert_eq!(header.mtime().unwrap(), u64::from(u32::MAX));
+            assert_eq!(header.entry_type(), tar::EntryType::Symlink);
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_the_digits_of_the_field_are_read_by_another_reader() {
+        let archive = written(b"p", &Kind::File(1 << 33), &Attributes::default());
+        let mut archive = tar::Archive::new(&archive[..]);
+        let entry = archive.entries().unwrap().next().unwrap().unwrap();
+        assert_eq!(entry.size(), 1 << 33);
+    }
 }

@@ -86,9 +86,8 @@ fn whiteouts_of_an_archive_that_is_no_layer_are_files() {
         ..rules(1)
     };
     let merge = Merge::new(&layers, &rules, &mut meter).unwrap();
-    let owners = Owners::keep(merge.root());
     let mut out = Vec::new();
-    merge.write(&owners, &mut out, &mut meter).unwrap();
+    merge.write(None, &mut out, &mut meter).unwrap();
     let files: Vec<_> = list(&out)
         .into_iter()
         .filter(|line| !line.contains("/ "))
@@ -315,10 +314,9 @@ fn root_is_as_the_last_layer_that_has_it_says() {
     let merge = Merge::new(&layers, &rules(2), &mut meter).unwrap();
     assert_eq!(merge.root().mode, 0o711);
     assert_eq!(merge.newest(), 100);
-    let owners = Owners::keep(merge.root());
     let mut out = Vec::new();
     let warnings = merge
-        .write(&owners, &mut out, &mut meter)
+        .write(None, &mut out, &mut meter)
         .unwrap()
         .into_lines();
     assert_eq!(list(&out), ["a ", "b "]);
@@ -415,9 +413,8 @@ fn order_is_the_same_however_many_layers_are_read_at_once() {
         let mut ignore = |_: Progress| {};
         let mut meter = Meter::new(&layers, &mut ignore);
         let merge = Merge::new(&layers, &rules(readers), &mut meter).unwrap();
-        let owners = Owners::keep(merge.root());
         let mut out = Vec::new();
-        merge.write(&owners, &mut out, &mut meter).unwrap();
+        merge.write(None, &mut out, &mut meter).unwrap();
         out
     };
     assert!(once(1) == once(2));
@@ -434,8 +431,7 @@ fn both_passes_tell_how_far_they_are_up_to_the_end() {
     let mut report = |progress| told.push(progress);
     let mut meter = Meter::new(&layers, &mut report);
     let merge = Merge::new(&layers, &rules(2), &mut meter).unwrap();
-    let owners = Owners::keep(merge.root());
-    merge.write(&owners, &mut io::sink(), &mut meter).unwrap();
+    merge.write(None, &mut io::sink(), &mut meter).unwrap();
     let total = layers.iter().map(|layer| layer.blob.len()).sum();
     for pass in [crate::Pass::Index, crate::Pass::Pack] {
         let done: Vec<_> = told
@@ -614,10 +610,7 @@ fn second_pass_refuses_what_has_changed_since_the_first() {
     let mut meter = Meter::new(&layers, &mut ignore);
     let merge = Merge::new(&layers, &rules(1), &mut meter).unwrap();
     std::fs::write(file.path(), other).unwrap();
-    let owners = Owners::keep(merge.root());
-    let error = merge
-        .write(&owners, &mut io::sink(), &mut meter)
-        .unwrap_err();
+    let error = merge.write(None, &mut io::sink(), &mut meter).unwrap_err();
     assert!(
         text(&error).contains("changed while it was read"),
         "{error:?}"

@@ -7,7 +7,7 @@ mod names;
 use std::io::Read;
 
 use super::*;
-use crate::Contents;
+use crate::{Contents, display_path};
 use maker::{DIR, FILE, Maker, Name, SYMLINK};
 
 fn with_tree<T>(image: &[u8], check: impl FnOnce(&mut Tree<'_>) -> T) -> T {

@@ -1,24 +1,18 @@
 //! Writes a tree as a tar archive, in one pass, so that packing the archive
 //! again gives the same tree.
 
-mod member;
-
 use std::collections::HashMap;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 
 use thiserror::Error;
 
-use crate::squashfs::{Entry, Inode, Kind, Piece, Tree, TreeError, TreeFault, display_path};
-use member::{BLOCK, Member};
+use crate::display::display_path;
+use crate::squashfs::{Entry, Inode, Kind, Piece, Tree, TreeError, TreeFault, Xattr};
+use crate::tar::{Attributes, CleanPath, Kind as TarKind, Writer};
+use crate::warnings::Warnings;
 
-/// Headers are gathered up to this many bytes.
-const BUFFER: usize = 64 << 10;
 /// Most bytes of first names of files whose other names are still to come.
 const MAX_LINK_PATHS: usize = 32 << 20;
-/// Most warnings that are kept; the last one says that there were more.
-const MAX_WARNINGS: usize = 16;
-/// Zeros to write for holes and to fill a block.
-static ZEROS: [u8; 32 << 10] = [0; 32 << 10];
 
 /// An archive that was written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -47,52 +41,51 @@ impl Tree<'_> {
     /// first, as `./`; owners by number; extended attributes as
     /// `SCHILY.xattr`; names beyond a file's first as hard links to that; holes
     /// as zeros. Sockets have no form in an archive and are left out.
-    pub fn export(&self, to: impl Write) -> Result<Exported, ExportError> {
+    pub fn export(&self, mut to: impl Write) -> Result<Exported, ExportError> {
         let mut export = Export {
             tree: self,
-            to: BufWriter::with_capacity(BUFFER, to),
+            writer: Writer::new(&mut to, None),
             links: Links::default(),
             done: Exported::default(),
+            warnings: Warnings::default(),
         };
         for entry in self.walk()? {
             export.entry(&entry?)?;
         }
-        export.write(&ZEROS[..2 * BLOCK])?;
-        export.to.flush().map_err(ExportError::Write)?;
-        Ok(export.done)
+        export.writer.finish().map_err(ExportError::Write)?;
+        Ok(Exported {
+            warnings: export.warnings.into_lines(),
+            ..export.done
+        })
     }
 }
 
-struct Export<'t, W: Write> {
+struct Export<'t> {
     tree: &'t Tree<'t>,
-    to: BufWriter<W>,
+    writer: Writer<'t>,
     links: Links,
     done: Exported,
+    warnings: Warnings,
 }
 
-impl<W: Write> Export<'_, W> {
+impl Export<'_> {
     fn entry(&mut self, entry: &Entry) -> Result<(), ExportError> {
         let Entry { path, inode } = entry;
         let at = |fault| TreeError::new(path, fault);
-        let name = match inode.kind {
-            Kind::Directory(_) if path.is_empty() => b"./".to_vec(),
-            Kind::Directory(_) => [path, b"/".as_slice()].concat(),
-            _ => path.clone(),
-        };
-        let member = Member {
-            path: &name,
-            mode: inode.mode,
-            uid: inode.uid,
-            gid: inode.gid,
-            mtime: inode.mtime,
-            ..Default::default()
+        let kind = match &inode.kind {
+            Kind::Directory(_) => TarKind::Folder,
+            Kind::File(data) => TarKind::File(data.size()),
+            Kind::Symlink(target) => TarKind::Symlink(target.clone()),
+            Kind::Char(device) => TarKind::Char(*device),
+            Kind::Block(device) => TarKind::Block(*device),
+            Kind::Fifo => TarKind::Fifo,
+            Kind::Socket => {
+                self.warn("a socket", path);
+                return Ok(());
+            }
         };
         if let Some(first) = self.links.first(inode, path).map_err(at)? {
-            return self.header(&Member {
-                kind: b'1',
-                link: &first,
-                ..member
-            });
+            return self.header(entry, &TarKind::HardLink(first), &[]);
         }
         let mut xattrs = self.tree.xattrs(inode).map_err(at)?;
         xattrs.retain(|xattr| {
@@ -102,46 +95,34 @@ impl<W: Write> Export<'_, W> {
             }
             can_be_written
         });
-        let member = Member {
-            xattrs: &xattrs,
-            ..member
-        };
-        let (kind, device) = match &inode.kind {
-            Kind::Directory(_) => (b'5', None),
-            Kind::Symlink(target) => {
-                return self.header(&Member {
-                    kind: b'2',
-                    link: target,
-                    ..member
-                });
-            }
-            Kind::File(data) => {
-                let size = data.size();
-                self.header(&Member {
-                    kind: b'0',
-                    size,
-                    ..member
-                })?;
-                return self.data(entry, size);
-            }
-            Kind::Char(device) => (b'3', Some(*device)),
-            Kind::Block(device) => (b'4', Some(*device)),
-            Kind::Fifo => (b'6', None),
-            Kind::Socket => {
-                self.warn("a socket", path);
-                return Ok(());
-            }
-        };
-        self.header(&Member {
-            kind,
-            device,
-            ..member
-        })
+        self.header(entry, &kind, &xattrs)?;
+        match kind {
+            TarKind::File(size) => self.data(entry, size),
+            _ => Ok(()),
+        }
     }
 
-    fn header(&mut self, member: &Member<'_>) -> Result<(), ExportError> {
+    fn header(
+        &mut self,
+        entry: &Entry,
+        kind: &TarKind,
+        xattrs: &[Xattr],
+    ) -> Result<(), ExportError> {
+        let Entry { path, inode } = entry;
+        let path = match kind {
+            TarKind::Folder if path.is_empty() => b"./".to_vec(),
+            TarKind::Folder => [path, b"/".as_slice()].concat(),
+            _ => path.clone(),
+        };
+        let attributes = Attributes {
+            mode: inode.mode,
+            uid: inode.uid,
+            gid: inode.gid,
+            mtime: inode.mtime,
+        };
         self.done.entries += 1;
-        self.write(&member.blocks())
+        let written = self.writer.entry(&path, kind, &attributes, xattrs);
+        written.map_err(ExportError::Write)
     }
 
     fn data(&mut self, entry: &Entry, size: u64) -> Result<(), ExportError> {
@@ -149,46 +130,22 @@ impl<W: Write> Export<'_, W> {
         let at = |fault| TreeError::new(&entry.path, fault);
         let mut file = tree.file(&entry.inode).map_err(at)?;
         while let Some(piece) = file.piece().map_err(at)? {
-            let len = match piece {
-                Piece::Data(bytes) => {
-                    self.write(bytes)?;
-                    bytes.len() as u64
-                }
-                Piece::Hole(len) => {
-                    tree.charge(len).map_err(at)?;
-                    self.zeros(len)?;
-                    len
-                }
-            };
+            if let Piece::Hole(len) = piece {
+                tree.charge(len).map_err(at)?;
+            }
+            self.writer.piece(&piece).map_err(ExportError::Write)?;
+            let len = piece.len();
             file.consume(len);
         }
         self.done.data = self.done.data.saturating_add(size);
-        self.zeros(size.wrapping_neg() % BLOCK as u64)
-    }
-
-    fn zeros(&mut self, mut len: u64) -> Result<(), ExportError> {
-        while len > 0 {
-            let part = len.min(ZEROS.len() as u64);
-            self.write(&ZEROS[..part as usize])?;
-            len -= part;
-        }
         Ok(())
     }
 
-    fn write(&mut self, bytes: &[u8]) -> Result<(), ExportError> {
-        self.to.write_all(bytes).map_err(ExportError::Write)
-    }
-
     fn warn(&mut self, what: &str, path: &[u8]) {
-        let warnings = &mut self.done.warnings;
-        match warnings.len() {
-            MAX_WARNINGS => {}
-            len if len == MAX_WARNINGS - 1 => warnings.push("and more like these".to_owned()),
-            _ => warnings.push(format!(
-                "/{}: {what} cannot be in an archive and is left out",
-                display_path(path)
-            )),
-        }
+        let path = display_path(path);
+        self.warnings.add(format!(
+            "/{path}: {what} cannot be in an archive and is left out"
+        ));
     }
 }
 
@@ -201,7 +158,7 @@ struct Links {
 }
 
 struct Link {
-    path: Vec<u8>,
+    path: CleanPath,
     /// Names that are still to come.
     left: u32,
 }
@@ -209,8 +166,8 @@ struct Link {
 impl Links {
     /// The name that `inode` was written under before; if there is none, it
     /// will be `path` from now on.
-    fn first(&mut self, inode: &Inode, path: &[u8]) -> Result<Option<Vec<u8>>, TreeFault> {
-        if inode.is_dir() || inode.links < 2 || matches!(inode.kind, Kind::Socket) {
+    fn first(&mut self, inode: &Inode, path: &[u8]) -> Result<Option<CleanPath>, TreeFault> {
+        if inode.is_dir() || inode.links < 2 {
             return Ok(None);
         }
         if let Some(link) = self.paths.get_mut(&inode.number) {
@@ -220,7 +177,7 @@ impl Links {
             }
             let link = self.paths.remove(&inode.number);
             return Ok(link.map(|link| {
-                self.len -= link.path.len();
+                self.len -= link.path.as_bytes().len();
                 link.path
             }));
         }
@@ -232,7 +189,7 @@ impl Links {
             });
         }
         let link = Link {
-            path: path.to_vec(),
+            path: CleanPath::of_checked(path.to_vec()),
             left: inode.links - 1,
         };
         self.paths.insert(inode.number, link);
@@ -264,7 +221,7 @@ mod tests {
         for number in 0..100 {
             let inode = pipe(number);
             assert_eq!(links.first(&inode, &path).unwrap(), None);
-            assert_eq!(links.first(&inode, b"q").unwrap().as_ref(), Some(&path));
+            assert_eq!(links.first(&inode, b"q").unwrap().unwrap().as_bytes(), path);
         }
         let answers = (0..33).map(|number| links.first(&pipe(number), &path));
         let answers: Vec<_> = answers.collect();
