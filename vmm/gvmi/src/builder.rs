@@ -21,9 +21,10 @@ use crate::layer::Layer;
 use crate::limits::Limits;
 use crate::merge::{LayerError, MAX_LAYERS, Merge, Rules, Whiteouts};
 use crate::mksquashfs::Mksquashfs;
+use crate::oci::{OciError, spool};
 use crate::owners::Owners;
 use crate::progress::{Meter, Progress};
-use crate::tar::{Archive, Attributes, TarError};
+use crate::tar::{Attributes, TarError};
 use crate::trailer;
 use crate::warnings::Warnings;
 
@@ -89,6 +90,9 @@ pub enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// The archive that comes as a stream cannot be copied.
+    #[error(transparent)]
+    Copy(#[from] OciError),
     /// The archive is not one.
     #[error(transparent)]
     Tar(#[from] TarError),
@@ -130,16 +134,16 @@ pub enum BuildError {
         /// The last lines it wrote.
         messages: String,
     },
-    /// What the program made is no image that we would open.
-    #[error("mksquashfs made a file system that {0} (install squashfs-tools 4.5 or later)")]
+    /// What the program made is no image that we would open. The fault tells
+    /// what to do with an image that one got, and so is not in the text.
+    #[error("what mksquashfs made cannot be read (install squashfs-tools 4.5 or later)")]
     Unusable(Fault),
 }
 
 impl Builder {
     /// Packs the folder or the tar archive at `source` into an image at `to`,
     /// replacing a file there: as [`Builder::pack_dir`], or as
-    /// [`Builder::pack_tar`] of an archive whose order and names do not matter.
-    /// The same source makes the same bytes.
+    /// [`Builder::pack_archive`]. The same source makes the same bytes.
     pub fn pack(&self, source: &Path, to: &Path) -> Result<Built, BuildError> {
         let cannot = |error| BuildError::Source {
             path: source.to_path_buf(),
@@ -151,22 +155,35 @@ impl Builder {
         }
         let file = File::open(source).map_err(cannot)?;
         if kind.is_file() {
-            self.pack_archive(Blob::whole(file).map_err(cannot)?, to)
+            let blob = Blob::whole(file).map_err(cannot)?;
+            self.pack_archive(&blob, to, &mut |_| {})
         } else {
             self.pack_tar(file, to)
         }
     }
 
-    /// Packs an archive that can be read twice, as the only layer, in which
-    /// whiteouts are files like others.
-    fn pack_archive(&self, blob: Blob, to: &Path) -> Result<Built, BuildError> {
+    /// Packs a tar archive, plain or compressed with gzip or zstd: hard links,
+    /// devices, owners by number and extended attributes (but for the root
+    /// folder's own) survive. Its order does not matter, of two entries with
+    /// one name the last counts, and symbolic links on the way to an entry are
+    /// followed inside of the archive. A root folder without an entry of its
+    /// own, and folders that are implied only, belong to user and group 0,
+    /// with mode 0755. It is read twice, the second time only as far as it is
+    /// needed; `progress` is told how far it is, from this thread. The same
+    /// archive makes the same bytes, dated as [`Builder::pack_layers`] does.
+    pub fn pack_archive(
+        &self,
+        archive: &Blob,
+        to: &Path,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Built, BuildError> {
         let archive = [Layer {
             name: String::new(),
-            blob,
+            blob: archive.clone(),
             digest: None,
             diff_id: None,
         }];
-        let built = self.pack_merged(&archive, Whiteouts::AreFiles, to, &mut |_| {});
+        let built = self.pack_merged(&archive, Whiteouts::AreFiles, to, progress);
         built.map_err(|error| match error {
             BuildError::Layer {
                 source: LayerError::Archive(error),
@@ -204,21 +221,13 @@ impl Builder {
         publish(draft, to, contents, warnings)
     }
 
-    /// Packs a tar archive, plain or compressed with gzip or zstd: hard links,
-    /// devices, owners by number and extended attributes (but for the root
-    /// folder's own) survive. A root folder without an entry of its own, and
-    /// folders that are implied only, belong to the root's owner, by default
-    /// user and group 0, with mode 0755. `tar` is read to its end mark; some
-    /// more of it may be. The root folder has the time of now, for
-    /// `mksquashfs` knows no other before the archive has been read; but for
-    /// that the same archive makes the same bytes.
+    /// Packs a tar archive that comes as a stream, as [`Builder::pack_archive`]
+    /// does. It is read to its end, and first copied into a temporary file
+    /// without a name (in `TMPDIR`, or `/var/tmp`), because it is read twice.
     pub fn pack_tar(&self, tar: impl Read, to: &Path) -> Result<Built, BuildError> {
-        let trailer = self.trailer()?;
-        let archive = Archive::open(tar, &self.limits)?;
-        let root = archive.root();
-        self.pack_stream(trailer, root, None, to, |sink, owners| {
-            Ok(archive.forward(sink, owners)?)
-        })
+        let archive = spool(tar, self.limits.max_size);
+        let archive = archive.map_err(|fault| fault.of("the archive"))?;
+        self.pack_archive(&archive, to, &mut |_| {})
     }
 
     /// Packs what `layers`, the bottom one first, make together, as a
@@ -254,18 +263,18 @@ impl Builder {
         };
         let merge = Merge::new(layers, &rules, &mut meter)?;
         let (root, newest) = (merge.root(), merge.newest());
-        self.pack_stream(trailer, root, Some(newest), to, |sink, owners| {
+        self.pack_stream(trailer, root, newest, to, |sink, owners| {
             merge.write(Some(owners), sink, &mut meter)
         })
     }
 
     /// Packs the archive that `write` writes, in which nothing is newer than
-    /// `newest`, where that is known.
+    /// `newest`.
     fn pack_stream(
         &self,
         trailer: Vec<u8>,
         root: Attributes,
-        newest: Option<u32>,
+        newest: u32,
         to: &Path,
         write: impl FnOnce(&mut dyn Write, &Owners) -> Result<Warnings, BuildError>,
     ) -> Result<Built, BuildError> {
@@ -276,11 +285,8 @@ impl Builder {
         // of its lower layer by file handle; packed folders have it.
         options.extend(["-tar", "-exports", "-noId"].map(OsString::from));
         options.extend(["-root-mode".into(), format!("{:o}", root.mode).into()]);
-        if newest.is_none() {
-            options.extend(["-mkfs-time".into(), root.mtime.to_string().into()]);
-        }
         let (source, stdin) = (OsStr::new("-"), Stdio::piped());
-        let mut running = Mksquashfs::start(source, draft.file(), options, newest, stdin)?;
+        let mut running = Mksquashfs::start(source, draft.file(), options, Some(newest), stdin)?;
         let mut stdin = running.stdin().expect("it was asked for above");
         let written = write(&mut stdin, &owners);
         drop(stdin);

@@ -11,7 +11,8 @@ use crate::tar::TarError;
 pub struct Limits {
     /// Most entries in all layers together, and most names in the tree that
     /// they make. The index of the layers takes up to 80 bytes for each; the
-    /// bytes of all names are limited to 64 for each (at least 1 MiB).
+    /// bytes of all names are limited to 64 for each, and those of folders'
+    /// extended attributes to 16 (either is at least 1 MiB).
     pub max_entries: u32,
     /// Most bytes of all archives together, unpacked, with the holes of their
     /// sparse files.
@@ -21,11 +22,20 @@ pub struct Limits {
 /// Bytes of names for each entry, and at least.
 const NAMES_PER_ENTRY: u64 = 64;
 const MIN_NAMES: u64 = 1 << 20;
+/// Bytes of folders' extended attributes for each entry, and at least.
+const XATTRS_PER_ENTRY: u64 = 16;
+const MIN_XATTRS: u64 = 1 << 20;
 
 impl Limits {
     /// Most bytes of all names together.
     pub(crate) fn max_names(&self) -> u64 {
         (u64::from(self.max_entries) * NAMES_PER_ENTRY).max(MIN_NAMES)
+    }
+
+    /// Most bytes of the extended attributes of all folders together, with
+    /// their lengths.
+    pub(crate) fn max_xattrs(&self) -> u64 {
+        (u64::from(self.max_entries) * XATTRS_PER_ENTRY).max(MIN_XATTRS)
     }
 }
 

@@ -19,6 +19,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::getppid;
 
 use crate::builder::BuildError;
+use crate::display::display_path;
 
 const PROGRAM: &str = "mksquashfs";
 /// The environment's variable for the time of the file system. What is newer,
@@ -111,7 +112,7 @@ impl Mksquashfs {
             .lines()
             .map(str::trim)
             .filter(|line| !line.is_empty())
-            .map(str::to_owned)
+            .map(|line| display_path(line.as_bytes()))
             .collect::<Vec<_>>();
         if status.success() {
             return Ok(lines);

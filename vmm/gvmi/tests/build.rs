@@ -1,13 +1,13 @@
 //! Images made by the real `mksquashfs`, as `unsquashfs` lists them.
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use gvmi::{BuildError, Builder, Compressor, ContainerConfig, Image, TarError};
+use gvmi::{BuildError, Builder, Compressor, ContainerConfig, Image, Tree};
 use tempfile::TempDir;
 
 /// On a disk, because a tmpfs may refuse extended attributes.
@@ -143,7 +143,7 @@ fn archive_survives_with_links_devices_owners_and_attributes() {
         [
             "drwxr-x--T 70000/70000 ",
             "-rwsr-xr-x 100000/4000000000 /file",
-            "drwxr-xr-x 70000/70000 /implied",
+            "drwxr-xr-x 0/0 /implied",
             "-rw------- 65534/3 /implied/child",
             "-rwsr-xr-x 100000/4000000000 /link",
             "crw-rw-rw- 0/0 /null",
@@ -331,55 +331,98 @@ fn failing_source_leaves_no_image() {
     let header = entry("a", tar::EntryType::Regular, 0o644, (0, 0), 1 << 20);
     let source = (&header.as_bytes()[..]).chain(Failing);
     let answer = Builder::default().pack_tar(source, &folder.path().join("a.gvmi"));
-    assert!(
-        matches!(answer, Err(BuildError::Tar(TarError::Read { .. }))),
-        "{answer:?}"
-    );
+    let error = answer.unwrap_err();
+    assert_eq!(error.to_string(), "the archive: read the archive");
+    let cause = std::error::Error::source(&error).unwrap();
+    assert_eq!(cause.to_string(), "gone");
     assert!(is_empty(&folder));
 }
 
 #[test]
-fn what_mksquashfs_says_is_in_the_error() {
+fn archive_that_is_too_long_to_copy_is_refused_with_the_flag() {
+    let folder = scratch();
+    let builder = Builder {
+        limits: gvmi::Limits {
+            max_size: 1 << 20,
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    let endless = std::io::repeat(0);
+    let answer = builder.pack_tar(endless, &folder.path().join("a.gvmi"));
+    let error = answer.unwrap_err().to_string();
+    assert!(error.contains("--max-size"), "{error}");
+    assert!(is_empty(&folder));
+}
+
+#[test]
+fn of_entries_with_one_name_the_last_counts() {
     let folder = scratch();
     let mut tar = tar::Builder::new(Vec::new());
-    add(
-        &mut tar,
-        &entry("x", tar::EntryType::Regular, 0o644, (0, 0), 0),
-        b"",
-    );
-    add(
-        &mut tar,
-        &entry("x/y", tar::EntryType::Regular, 0o644, (0, 0), 0),
-        b"",
-    );
+    for (path, data) in [("a", "1"), ("d/x", "1"), ("a", "2")] {
+        let header = entry(path, tar::EntryType::Regular, 0o644, (0, 0), 1);
+        add(&mut tar, &header, data.as_bytes());
+    }
+    let header = entry("d", tar::EntryType::Regular, 0o644, (0, 0), 1);
+    add(&mut tar, &header, b"2");
     let to = folder.path().join("a.gvmi");
-    let answer = build(&tar.into_inner().unwrap(), &to).unwrap_err();
-    assert!(answer.to_string().contains("x/y"), "{answer}");
+    let built = build(&tar.into_inner().unwrap(), &to).unwrap();
+    assert_eq!(built.warnings, [""; 0]);
+    let tree = folder.path().join("tree");
+    unpack(&to, &tree);
+    for name in ["a", "d"] {
+        assert_eq!(fs::read_to_string(tree.join(name)).unwrap(), "2");
+    }
+}
+
+#[test]
+fn entry_behind_a_symbolic_link_is_where_it_leads() {
+    let folder = scratch();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut link = entry("lib", tar::EntryType::Symlink, 0o777, (0, 0), 0);
+    link.set_link_name("usr/lib").unwrap();
+    link.set_cksum();
+    add(&mut tar, &link, b"");
+    let header = entry("lib/x", tar::EntryType::Regular, 0o644, (0, 0), 0);
+    add(&mut tar, &header, b"");
+    let to = folder.path().join("a.gvmi");
+    build(&tar.into_inner().unwrap(), &to).unwrap();
+    let names = list(&to);
+    assert!(
+        names.iter().any(|line| line.ends_with(" /usr/lib/x")),
+        "{names:?}"
+    );
+}
+
+#[test]
+fn hard_link_before_its_target_is_refused_by_name() {
+    let folder = scratch();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut link = entry("link", tar::EntryType::Link, 0o644, (0, 0), 0);
+    link.set_link_name("target").unwrap();
+    link.set_cksum();
+    add(&mut tar, &link, b"");
+    let target = entry("target", tar::EntryType::Regular, 0o644, (0, 0), 0);
+    add(&mut tar, &target, b"");
+    let answer = build(&tar.into_inner().unwrap(), &folder.path().join("a.gvmi"));
+    let error = answer.unwrap_err();
+    assert_eq!(error.to_string(), "entry link");
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("hard link to target"), "{cause}");
     assert!(is_empty(&folder));
 }
 
 #[test]
-fn entry_that_is_there_twice_is_a_warning() {
+fn archive_makes_an_image_as_old_as_what_is_in_it() {
     let folder = scratch();
     let mut tar = tar::Builder::new(Vec::new());
-    add(
-        &mut tar,
-        &entry("twice", tar::EntryType::Regular, 0o644, (0, 0), 0),
-        b"",
-    );
-    add(
-        &mut tar,
-        &entry("twice", tar::EntryType::Regular, 0o644, (0, 0), 0),
-        b"",
-    );
-    let built = build(&tar.into_inner().unwrap(), &folder.path().join("a.gvmi")).unwrap();
-    assert!(
-        built
-            .warnings
-            .iter()
-            .any(|warning| warning.contains("twice")),
-        "{built:?}"
-    );
+    let header = entry("a", tar::EntryType::Regular, 0o644, (0, 0), 0);
+    add(&mut tar, &header, b"");
+    let to = folder.path().join("a.gvmi");
+    build(&tar.into_inner().unwrap(), &to).unwrap();
+    let image = Image::open(&to).unwrap();
+    let root = Tree::open(&image).unwrap().root().unwrap();
+    assert_eq!(root.mtime, 86400);
 }
 
 #[test]
@@ -455,27 +498,55 @@ fn pack_in_a_process(to: &Path) -> Command {
     command
 }
 
+/// Puts a `mksquashfs` that runs `script` into `folder`.
+fn fake_mksquashfs(folder: &TempDir, script: &str) {
+    let path = folder.path().join("mksquashfs");
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+}
+
 #[test]
 fn killed_build_leaves_neither_file_nor_process() {
-    let folder = scratch();
+    let (folder, programs) = (scratch(), scratch());
+    // It would wait for ever, for nobody opens the pipe.
+    let pipe = programs.path().join("pipe");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let wait = format!("echo started >&3; read line < {}", pipe.display());
+    fake_mksquashfs(&programs, &wait);
     let mut child = pack_in_a_process(&folder.path().join("a.gvmi"))
+        .env("PATH", programs.path())
         .spawn()
         .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let header = entry("a", tar::EntryType::Regular, 0o644, (0, 0), 1 << 30);
-    stdin.write_all(header.as_bytes()).unwrap();
-    // More than fits between us and mksquashfs: it has started to read.
-    stdin.write_all(&[0; 4 << 20]).unwrap();
+    child.stdin.take().unwrap().write_all(&[0; 1024]).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().ends_with("started")));
     child.kill().unwrap();
     // Ends when the last process has ended that holds the descriptor.
-    child
-        .stdout
-        .take()
-        .unwrap()
-        .read_to_end(&mut Vec::new())
-        .unwrap();
+    assert_eq!(lines.count(), 0);
     child.wait().unwrap();
     assert!(is_empty(&folder));
+}
+
+#[test]
+fn what_mksquashfs_says_is_in_the_error() {
+    for (script, expected) in [
+        ("echo 'FATAL: no \033[31mroom' >&2; exit 1", "FATAL: no "),
+        ("echo ignored", "cannot be read (install squashfs-tools"),
+    ] {
+        let (folder, programs) = (scratch(), scratch());
+        fake_mksquashfs(&programs, script);
+        let mut child = pack_in_a_process(&folder.path().join("a.gvmi"))
+            .env("PATH", programs.path())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(&[0; 1024]).unwrap();
+        let out = child.wait_with_output().unwrap();
+        let message = String::from_utf8_lossy(&out.stderr);
+        assert!(message.contains(expected), "{message}");
+        assert!(!message.contains('\x1b'), "{message}");
+        assert!(is_empty(&folder));
+    }
 }
 
 #[test]

@@ -144,7 +144,7 @@ impl Tree {
         let xattrs = pack(&entry.xattrs);
         let xattrs = match xattrs.is_empty() {
             true => None,
-            false => Some(self.add_text(&xattrs)?),
+            false => Some(self.add_xattrs(&xattrs)?),
         };
         let folder = self.folder_mut(id);
         folder.uid = entry.attributes.uid;

@@ -13,14 +13,21 @@ use crate::builder::BuildError;
 use crate::layer::Layer;
 use crate::limits::Budget;
 use crate::progress::{Meter, Pass};
-use crate::tar::{Entry, EntryError, Kind, ROOT_XATTRS, TarError};
+use crate::squashfs::Xattr;
+use crate::tar::{Entry, EntryError, Kind, TarError};
 use crate::warnings::Warnings;
 
-/// Entries in a batch; it is sent sooner once this many bytes have been read.
-const BATCH: usize = 256;
-const BATCH_READ: u64 = 1 << 20;
-/// Batches that a thread is ahead.
-const AHEAD: usize = 8;
+/// Entries in a batch. It is sent sooner once this many bytes have been read,
+/// or its entries hold that many.
+const BATCH: usize = 512;
+const BATCH_READ: u64 = 2 << 20;
+const BATCH_HELD: usize = 256 << 10;
+/// Batches that a thread is ahead. One entry may add a megabyte of extended
+/// attributes to its batch, so that a thread's batches hold 8 MiB at most.
+const AHEAD: usize = 4;
+
+/// What tar mode has no way to take.
+const ROOT_XATTRS: &str = "the extended attributes of the root folder are left out";
 
 /// What all layers make, and what was seen on the way.
 pub(super) struct Index {
@@ -156,17 +163,18 @@ fn read(
     let explain = |error| source::explain(error, layer);
     let mut reader = source::open(layer, Check::Stored, budget).map_err(explain)?;
     let mut batch = Vec::new();
-    let mut sent = 0;
+    let (mut sent, mut held) = (0, 0);
     while let Some(mut entry) = reader.next().map_err(explain)? {
         // Those of a file are read with it in the second pass.
         if entry.kind != Kind::Folder {
             entry.xattrs = Vec::new();
         }
+        held += bytes_held(&entry);
         batch.push(entry);
         loop {
             let read = source::bytes_read(&reader);
-            if batch.len() >= BATCH || read - sent >= BATCH_READ {
-                sent = read;
+            if batch.len() >= BATCH || held >= BATCH_HELD || read - sent >= BATCH_READ {
+                (sent, held) = (read, 0);
                 let entries = std::mem::take(&mut batch);
                 let batch = Batch {
                     entries,
@@ -195,8 +203,52 @@ fn read(
     Ok(())
 }
 
+/// Bytes of memory that `entry` takes, about.
+fn bytes_held(entry: &Entry) -> usize {
+    let target = match &entry.kind {
+        Kind::Symlink(target) => target.len(),
+        Kind::HardLink(target) => target.as_bytes().len(),
+        _ => 0,
+    };
+    let xattrs = entry.xattrs.iter();
+    let xattrs = xattrs.map(|xattr| size_of::<Xattr>() + xattr.name.len() + xattr.value.len());
+    size_of::<Entry>() + entry.path.as_bytes().len() + target + xattrs.sum::<usize>()
+}
+
 impl From<TarError> for LayerError {
     fn from(error: TarError) -> Self {
         Self::Archive(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+    use crate::merge::tests::{Tar, layer};
+    use crate::squashfs::MAX_XATTR_TOTAL;
+
+    #[test]
+    fn what_is_read_ahead_of_the_tree_is_limited_with_its_attributes() {
+        let value = vec![b'v'; 60 << 10];
+        let keys: Vec<_> = (0..10).map(|n| format!("SCHILY.xattr.user.{n}")).collect();
+        let records: Vec<_> = keys.iter().map(|key| (&key[..], &value[..])).collect();
+        let tar = (0..20).fold(Tar::new(), |tar, number| {
+            tar.records(&records).folder(&format!("d{number}"), 0o755)
+        });
+        let (sender, receiver) = sync_channel(100);
+        read(&layer(tar), &Budget::new(&Limits::default()), &sender).unwrap();
+        drop(sender);
+        let batches: Vec<_> = receiver.into_iter().map(Result::unwrap).collect();
+        let held = |batch: &Batch| batch.entries.iter().map(bytes_held).sum::<usize>();
+        let count: usize = batches.iter().map(|batch| batch.entries.len()).sum();
+        assert_eq!(count, 20);
+        for batch in &batches {
+            assert!(
+                held(batch) < BATCH_HELD + MAX_XATTR_TOTAL,
+                "{}",
+                held(batch)
+            );
+        }
     }
 }

@@ -12,10 +12,10 @@ mod model;
 mod semantics;
 
 /// Writes layers.
-struct Tar(tar::Builder<Vec<u8>>);
+pub(super) struct Tar(tar::Builder<Vec<u8>>);
 
 impl Tar {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tar::Builder::new(Vec::new()))
     }
 
@@ -43,7 +43,7 @@ impl Tar {
         self.add(Self::header(tar::EntryType::Regular, path), data.as_bytes())
     }
 
-    fn folder(self, path: &str, mode: u32) -> Self {
+    pub(super) fn folder(self, path: &str, mode: u32) -> Self {
         let mut header = Self::header(tar::EntryType::Directory, path);
         header.set_mode(mode);
         self.add(header, b"")
@@ -67,7 +67,7 @@ impl Tar {
         self.link(tar::EntryType::Symlink, path, target)
     }
 
-    fn records(mut self, records: &[(&str, &[u8])]) -> Self {
+    pub(super) fn records(mut self, records: &[(&str, &[u8])]) -> Self {
         self.0
             .append_pax_extensions(records.iter().copied())
             .unwrap();
@@ -86,7 +86,7 @@ fn blob(bytes: &[u8]) -> Blob {
 }
 
 /// A layer that has both its digests.
-fn layer(tar: Tar) -> Layer {
+pub(super) fn layer(tar: Tar) -> Layer {
     let bytes = tar.bytes();
     Layer {
         name: "layer".to_owned(),

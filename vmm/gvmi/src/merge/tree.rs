@@ -14,6 +14,7 @@ use hashbrown::HashTable;
 use super::arena::{Arena, Text};
 use super::{Rules, Whiteouts};
 use crate::limits::Limits;
+use crate::squashfs::MAX_DEPTH;
 use crate::tar::{Attributes, EntryError, MAX_PATH};
 
 /// A name in a folder, whether something is there or was.
@@ -114,6 +115,7 @@ pub(super) struct Tree {
     free_folders: Vec<FolderId>,
     files: Vec<File>,
     texts: Arena,
+    xattrs: Arena,
     table: HashTable<NodeId>,
     hasher: RandomState,
     rules: Rules,
@@ -129,6 +131,7 @@ impl Tree {
             free_folders: Vec::new(),
             files: Vec::new(),
             texts: Arena::new(rules.limits.max_names()),
+            xattrs: Arena::new(rules.limits.max_xattrs()),
             table: HashTable::new(),
             hasher: RandomState::new(),
             rules: *rules,
@@ -206,6 +209,11 @@ impl Tree {
         if path_len > MAX_PATH {
             return Err(EntryError::LongPath);
         }
+        // A path of so many names has that many bytes, with its slashes.
+        if path_len >= 2 * MAX_DEPTH - 1 && self.depth(folder) + 1 >= MAX_DEPTH {
+            let max = MAX_DEPTH - 1;
+            return Err(EntryError::Deep { max });
+        }
         let id = NodeId(self.nodes.len() as u32);
         let node = Node {
             parent: folder,
@@ -239,6 +247,18 @@ impl Tree {
 
     pub(super) fn text(&self, text: Text) -> &[u8] {
         self.texts.get(text)
+    }
+
+    /// Keeps what belongs into [`Folder::xattrs`].
+    pub(super) fn add_xattrs(&mut self, packed: &[u8]) -> Result<Text, EntryError> {
+        let max = self.rules.limits.max_xattrs();
+        self.xattrs
+            .add(packed)
+            .ok_or(EntryError::FolderXattrs { max })
+    }
+
+    pub(super) fn xattrs(&self, packed: Text) -> &[u8] {
+        self.xattrs.get(packed)
     }
 
     /// Makes `node`, which is nothing, an empty folder.
@@ -361,6 +381,16 @@ impl Tree {
         path
     }
 
+    /// Names in the path of `node`.
+    fn depth(&self, mut node: NodeId) -> usize {
+        let mut depth = 0;
+        while node != Self::ROOT {
+            depth += 1;
+            node = self.parent(node);
+        }
+        depth
+    }
+
     fn node(&self, id: NodeId) -> &Node {
         &self.nodes[id.0 as usize]
     }
@@ -378,5 +408,6 @@ impl Tree {
             + self.files.len() * size_of::<File>()
             + self.table.allocation_size()
             + self.texts.len_in_bytes()
+            + self.xattrs.len_in_bytes()
     }
 }

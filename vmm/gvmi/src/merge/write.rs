@@ -38,7 +38,7 @@ pub(super) fn write(
             Body::Folder(id) => {
                 let folder = tree.folder(id);
                 let attributes = folder.attributes();
-                let xattrs = folder.xattrs.map(|xattrs| unpack(tree.text(xattrs)));
+                let xattrs = folder.xattrs.map(|xattrs| unpack(tree.xattrs(xattrs)));
                 let xattrs = xattrs.unwrap_or_default();
                 writer
                     .entry(&tree.path(node), &Kind::Folder, &attributes, &xattrs)

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use super::error::OciFault;
 use super::forward::Forward;
 use super::input::unpacked;
-use super::text::shown;
 use super::walk::{Entry, Kind, Walker};
 use crate::blob::Blob;
 use crate::decode::Decoder;
+use crate::display::shown;
 
 /// Most bytes that the list of entries may take: names, links and
 /// [`ENTRY_LEN`] for each.

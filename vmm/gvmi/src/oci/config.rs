@@ -9,9 +9,9 @@ use serde_json::Value;
 use super::error::OciFault;
 use super::json;
 use super::platform::Platform;
-use super::text::shown;
 use crate::config::ContainerConfig;
 use crate::digest::Digest;
+use crate::display::shown;
 
 /// Most layers of one image. Docker stacks up to 127.
 const MAX_LAYERS: usize = 1000;

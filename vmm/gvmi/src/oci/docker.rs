@@ -17,8 +17,8 @@ use super::input::Input;
 use super::json;
 use super::manifest::verify_digest;
 use super::platform::Platform;
-use super::text::shown;
 use crate::digest::Digest;
+use crate::display::shown;
 use crate::layer::Layer;
 
 const MANIFEST: &str = "manifest.json";

@@ -65,7 +65,7 @@ pub enum OciFault {
         source: io::Error,
     },
     /// More bytes than was allowed.
-    #[error("takes more than {limit} bytes unpacked (raise the limit if you trust it)")]
+    #[error("takes more than {limit} bytes (allow more with --max-size)")]
     TooLarge {
         /// Most that were allowed.
         limit: u64,

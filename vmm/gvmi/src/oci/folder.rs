@@ -11,8 +11,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2};
 use nix::sys::stat::Mode;
 
 use super::error::OciFault;
-use super::text::shown;
 use crate::blob::Blob;
+use crate::display::shown;
 
 /// An open folder.
 pub(crate) struct Folder(OwnedFd);

@@ -117,8 +117,8 @@ pub(crate) fn unpacked<R: Read>(source: R) -> Result<Decoder<R>, OciFault> {
     Decoder::new(source).map_err(read_error)
 }
 
-/// Copies all of `source` into a temporary file.
-fn spool(mut source: impl Read, limit: u64) -> Result<Blob, OciFault> {
+/// Copies all of `source`, at most `limit` bytes, into a temporary file.
+pub(crate) fn spool(mut source: impl Read, limit: u64) -> Result<Blob, OciFault> {
     let dir = spool_dir();
     let cannot = |source| OciFault::Spool {
         dir: dir.display().to_string(),

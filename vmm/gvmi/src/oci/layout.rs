@@ -15,9 +15,9 @@ use super::json;
 use super::manifest::{Descriptor, Document, RawDescriptor};
 use super::media::DocumentType;
 use super::platform::Platform;
-use super::text::shown;
 use crate::blob::Blob;
 use crate::digest::Digest;
+use crate::display::shown;
 
 /// What an image is called in a layout: mostly its tag alone.
 const REF_NAME: &str = "org.opencontainers.image.ref.name";

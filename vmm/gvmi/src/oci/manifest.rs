@@ -10,8 +10,8 @@ use serde::de::IgnoredAny;
 use super::error::OciFault;
 use super::media::{DocumentType, check_image, check_layer};
 use super::platform::Platform;
-use super::text::shown;
 use crate::digest::Digest;
+use crate::display::shown;
 
 /// What a blob is, and how it can be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]

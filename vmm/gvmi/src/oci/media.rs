@@ -2,8 +2,8 @@
 //! specification 1.1, "Media Types"; Docker's image manifest version 2).
 
 use super::error::OciFault;
-use super::text::shown;
 use crate::digest::Digest;
+use crate::display::shown;
 
 /// The types that can be built from, as a registry is asked for them.
 pub const MANIFEST_TYPES: [&str; 4] = [OCI_MANIFEST, DOCKER_MANIFEST, OCI_INDEX, DOCKER_LIST];

@@ -27,6 +27,7 @@ pub use choose::{Choice, MAX_INDEX_DEPTH, choose};
 pub use docker::ImageName;
 pub use error::{OciError, OciFault};
 pub use image::{OciImage, OpenOptions};
+pub(crate) use input::spool;
 pub use input::{DEFAULT_UNPACKED_LIMIT, Input};
 pub use json::MAX_JSON_LEN;
 pub use manifest::{Descriptor, Manifest};

@@ -1,19 +1,9 @@
-//! Texts from images in errors: fit for a terminal, and not too long.
+//! Lists of texts from images in errors: not too long.
 
-use crate::display::display_path;
+use crate::display::shown;
 
-/// Most characters of a text from an image in an error.
-const MAX_SHOWN: usize = 200;
 /// Most names in an error.
 const MAX_LISTED: usize = 20;
-
-/// A text from an image, for an error.
-pub(crate) fn shown(text: &str) -> String {
-    match text.char_indices().nth(MAX_SHOWN) {
-        Some((end, _)) => display_path(&text.as_bytes()[..end]) + "…",
-        None => display_path(text.as_bytes()),
-    }
-}
 
 /// The names that there are, for an error.
 pub(crate) fn listed(names: &[String]) -> String {

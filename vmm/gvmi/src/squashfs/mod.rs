@@ -26,7 +26,8 @@ pub use walk::{Entry, Walk};
 pub use xattr::Xattr;
 
 pub(crate) use file::Piece;
-pub(crate) use walk::Inodes;
+pub(crate) use walk::{Inodes, MAX_DEPTH};
+pub(crate) use xattr::{MAX_XATTR_NAME, MAX_XATTR_TOTAL, MAX_XATTR_VALUE};
 
 #[cfg(test)]
 mod tests;

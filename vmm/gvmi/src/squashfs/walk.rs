@@ -8,7 +8,7 @@ use super::inode::{Inode, Kind};
 use super::tree::Tree;
 
 /// Most folders in each other.
-const MAX_DEPTH: usize = 1024;
+pub(crate) const MAX_DEPTH: usize = 1024;
 
 /// An entry of a tree.
 #[derive(Clone, Debug)]

@@ -10,10 +10,10 @@ use super::tree::Tree;
 /// In an attribute's type: its value is elsewhere.
 const ELSEWHERE: u16 = 0x100;
 /// Longest name, with its prefix, and longest value, as in Linux.
-const MAX_NAME: usize = 255;
-const MAX_VALUE: u32 = 64 << 10;
+pub(crate) const MAX_XATTR_NAME: usize = 255;
+pub(crate) const MAX_XATTR_VALUE: usize = 64 << 10;
 /// Most bytes of names and values of one inode.
-const MAX_TOTAL: usize = 1 << 20;
+pub(crate) const MAX_XATTR_TOTAL: usize = 1 << 20;
 
 /// An extended attribute.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,10 +84,10 @@ impl Tree<'_> {
         for _ in 0..count {
             let xattr = self.xattr(&table, &mut cursor)?;
             total += xattr.name.len() + xattr.value.len();
-            if total > MAX_TOTAL {
+            if total > MAX_XATTR_TOTAL {
                 return Err(TreeFault::Limit {
                     what: "bytes of extended attributes of an entry",
-                    max: MAX_TOTAL as u64,
+                    max: MAX_XATTR_TOTAL as u64,
                 });
             }
             found.push(xattr);
@@ -112,7 +112,7 @@ impl Tree<'_> {
             value_len,
         };
         let len = usize::from(name_len);
-        if prefix.is_empty() || len == 0 || prefix.len() + len > MAX_NAME {
+        if prefix.is_empty() || len == 0 || prefix.len() + len > MAX_XATTR_NAME {
             return Err(impossible(0).into());
         }
         let name = [prefix, &cursor.bytes(self, len)?].concat();
@@ -143,7 +143,7 @@ impl Tree<'_> {
         len: u32,
         impossible: impl FnOnce(u32) -> Damage,
     ) -> Result<Vec<u8>, TreeFault> {
-        if len > MAX_VALUE {
+        if len as usize > MAX_XATTR_VALUE {
             return Err(impossible(len).into());
         }
         cursor.bytes(self, len as usize)

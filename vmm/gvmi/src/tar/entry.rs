@@ -3,9 +3,9 @@
 
 use thiserror::Error;
 
-use crate::display::display_path;
+use crate::display::shown;
 use crate::owners::Owners;
-use crate::squashfs::{Device, Xattr};
+use crate::squashfs::{Device, MAX_XATTR_NAME, MAX_XATTR_TOTAL, MAX_XATTR_VALUE, Xattr};
 
 /// Longest name of one file (Linux NAME_MAX).
 const MAX_NAME: usize = 255;
@@ -166,19 +166,27 @@ pub enum EntryError {
     #[error("there is a NUL byte in its name or its target (make the archive again)")]
     Nul,
     /// A name above 255 bytes.
-    #[error("a name in it is longer than {MAX_NAME} bytes, which no file system can store")]
+    #[error(
+        "a name in it is longer than {MAX_NAME} bytes, which no file system can store (make the archive again with shorter names)"
+    )]
     LongName,
     /// A path above 4095 bytes, as it is or behind symbolic links.
-    #[error("it or its target is longer than {MAX_PATH} bytes, which no program can open")]
+    #[error(
+        "it or its target is longer than {MAX_PATH} bytes, which no program can open (make the archive again with shorter paths)"
+    )]
     LongPath,
     /// A number beyond what a file system can hold.
-    #[error("it belongs to {id}, which no file system can store")]
+    #[error(
+        "it belongs to {id}, which no file system can store (make the archive again with other owners)"
+    )]
     Owner {
         /// Its user or group.
         id: u64,
     },
     /// A device that Linux cannot have.
-    #[error("it is device {major}:{minor}, which Linux cannot have")]
+    #[error(
+        "it is device {major}:{minor}, which Linux cannot have (make the archive again without it)"
+    )]
     Device {
         /// Major number.
         major: u64,
@@ -188,16 +196,55 @@ pub enum EntryError {
     /// A map of a sparse file that contradicts itself or is too long.
     #[error("the map of its holes is damaged (make the archive again)")]
     Sparse,
+    /// An extended attribute's name above 255 bytes.
+    #[error(
+        "the name of its extended attribute {} is longer than {MAX_XATTR_NAME} bytes, which no file system can store (make the archive again without it)",
+        shown(name)
+    )]
+    XattrName {
+        /// The name.
+        name: Vec<u8>,
+    },
+    /// An extended attribute's value above 64 KiB.
+    #[error(
+        "its extended attribute {} is longer than {MAX_XATTR_VALUE} bytes, which Linux cannot read (make the archive again without it)",
+        shown(name)
+    )]
+    XattrValue {
+        /// The attribute's name.
+        name: Vec<u8>,
+    },
+    /// More extended attributes than are read from an image.
+    #[error(
+        "its extended attributes take more than {MAX_XATTR_TOTAL} bytes together (make the archive again with fewer)"
+    )]
+    XattrTotal,
+    /// More extended attributes of folders than are indexed.
+    #[error(
+        "the extended attributes of the image's folders take more than {max} bytes (allow more with --max-entries)"
+    )]
+    FolderXattrs {
+        /// Most bytes.
+        max: u64,
+    },
     /// A name list that Linux could not return.
     #[error(
-        "the names of its extended attributes take more than {max} bytes, which Linux cannot list"
+        "the names of its extended attributes take more than {max} bytes, which Linux cannot list (make the archive again with fewer)"
     )]
     Xattrs {
         /// Most bytes.
         max: usize,
     },
+    /// More folders in each other than are read from an image.
+    #[error("it is more than {max} folders deep (make the archive again with fewer)")]
+    Deep {
+        /// Most of them.
+        max: usize,
+    },
     /// The root folder is something else.
-    #[error("it would replace the root folder by something else")]
+    #[error(
+        "it would replace the root folder by something else (make the archive again without it)"
+    )]
     Root,
     /// A whiteout that names nothing.
     #[error("it is a whiteout of no name (make the layer again)")]
@@ -205,26 +252,32 @@ pub enum EntryError {
     /// A hard link to a name that is not there.
     #[error(
         "it is a hard link to {}, which is not there (fetch or make the archive again)",
-        display_path(target)
+        shown(target)
     )]
     Nowhere {
         /// The name.
         target: Vec<u8>,
     },
     /// A hard link to a folder.
-    #[error("it is a hard link to {}, which is a folder", display_path(target))]
+    #[error(
+        "it is a hard link to {}, which is a folder (make the archive again)",
+        shown(target)
+    )]
     LinkToFolder {
         /// The folder.
         target: Vec<u8>,
     },
     /// Something in a file.
-    #[error("it is inside of {}, which is not a folder", display_path(path))]
+    #[error(
+        "it is inside of {}, which is not a folder (make the archive again)",
+        shown(path)
+    )]
     NotAFolder {
         /// What should be a folder.
         path: Vec<u8>,
     },
     /// More symbolic links on the way than Linux follows.
-    #[error("too many symbolic links lead to it")]
+    #[error("too many symbolic links lead to it (make the archive again with a plain path)")]
     Loop,
     /// More entries than are indexed.
     #[error("the image has more than {max} entries (allow more with --max-entries)")]

@@ -5,10 +5,12 @@
 use super::entry::EntryError;
 use super::pax::{self, Record};
 use super::sparse::SparseRecords;
-use crate::squashfs::Xattr;
+use crate::squashfs::{MAX_XATTR_NAME, MAX_XATTR_TOTAL, MAX_XATTR_VALUE, Xattr};
 
 /// Bytes of all names of a file's extended attributes (Linux XATTR_LIST_MAX).
 const MAX_XATTR_NAMES: usize = 64 << 10;
+/// Ways of writing an extended attribute, of which both may be there.
+const FORMS: usize = 2;
 /// Names of extended attributes that squashfs has a place for.
 const STORABLE: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
 
@@ -23,6 +25,20 @@ pub(crate) struct Extended {
     pub(super) mtime: Option<u32>,
     pub(super) sparse: SparseRecords,
     xattrs: Vec<Found>,
+    /// Bytes of their names, each with its end, and of their values.
+    xattr_names: usize,
+    xattr_values: usize,
+    /// Why no more of them are taken, if so.
+    excess: Option<Excess>,
+}
+
+/// What Linux does not let a file have.
+#[derive(Clone)]
+enum Excess {
+    LongName(Vec<u8>),
+    LongValue(Vec<u8>),
+    Names,
+    Total,
 }
 
 #[derive(Clone)]
@@ -35,21 +51,17 @@ struct Found {
 impl Extended {
     /// Takes what `data` says of one entry; `None` when it is no records.
     pub(crate) fn read(&mut self, data: &[u8]) -> Option<()> {
-        for record in pax::records(data)? {
-            self.take(record)?;
-        }
-        Some(())
+        pax::records(data).try_for_each(|record| self.take(record?))
     }
 
     /// Takes what `data` says of all entries after it: whose they are and of
     /// when. Git and others leave a comment here; anything else no program
     /// writes.
     pub(super) fn read_global(&mut self, data: &[u8]) -> Option<()> {
-        let global = |record: &Record<'_>| matches!(record.key, b"uid" | b"gid" | b"mtime");
-        pax::records(data)?
-            .into_iter()
-            .filter(global)
-            .try_for_each(|record| self.take(record))
+        pax::records(data).try_for_each(|record| match record? {
+            record if matches!(record.key, b"uid" | b"gid" | b"mtime") => self.take(record),
+            _ => Some(()),
+        })
     }
 
     fn take(&mut self, record: Record<'_>) -> Option<()> {
@@ -73,7 +85,21 @@ impl Extended {
         Some(())
     }
 
+    /// Keeps an extended attribute, unless there are too many already.
     fn add_xattr(&mut self, name: Vec<u8>, value: Vec<u8>, plain: bool) {
+        self.xattr_names += name.len() + 1;
+        self.xattr_values += value.len();
+        let excess = match () {
+            _ if name.len() > MAX_XATTR_NAME => Excess::LongName(name),
+            _ if value.len() > MAX_XATTR_VALUE => Excess::LongValue(name),
+            _ if self.xattr_names > FORMS * MAX_XATTR_NAMES => Excess::Names,
+            _ if self.xattr_names + self.xattr_values > FORMS * MAX_XATTR_TOTAL => Excess::Total,
+            _ => return self.keep_xattr(name, value, plain),
+        };
+        self.excess.get_or_insert(excess);
+    }
+
+    fn keep_xattr(&mut self, name: Vec<u8>, value: Vec<u8>, plain: bool) {
         self.xattrs.push(Found {
             xattr: Xattr { name, value },
             plain,
@@ -84,22 +110,39 @@ impl Extended {
     /// squashfs cannot store.
     pub(super) fn take_xattrs(&mut self) -> Result<(Vec<Xattr>, Vec<Vec<u8>>), EntryError> {
         let mut found = std::mem::take(&mut self.xattrs);
-        let names: usize = found.iter().map(|found| found.xattr.name.len() + 1).sum();
-        // Both forms may be there.
-        if names > 2 * MAX_XATTR_NAMES {
-            return Err(EntryError::Xattrs {
-                max: MAX_XATTR_NAMES,
-            });
+        if let Some(excess) = self.excess.take() {
+            return Err(excess.into());
         }
         // The last of the plain ones goes first, and what follows it goes.
         found.reverse();
         found.sort_by(|a, b| (&a.xattr.name, b.plain).cmp(&(&b.xattr.name, a.plain)));
         found.dedup_by(|later, first| later.xattr.name == first.xattr.name);
+        let sum = |len: fn(&Found) -> usize| found.iter().map(len).sum::<usize>();
+        let names = sum(|found| found.xattr.name.len() + 1);
+        if names > MAX_XATTR_NAMES {
+            return Err(Excess::Names.into());
+        }
+        if names + sum(|found| found.xattr.value.len()) > MAX_XATTR_TOTAL {
+            return Err(Excess::Total.into());
+        }
         let (kept, left): (Vec<_>, Vec<_>) = found
             .into_iter()
             .map(|found| found.xattr)
             .partition(|xattr| storable(&xattr.name));
         Ok((kept, left.into_iter().map(|xattr| xattr.name).collect()))
+    }
+}
+
+impl From<Excess> for EntryError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::LongName(name) => Self::XattrName { name },
+            Excess::LongValue(name) => Self::XattrValue { name },
+            Excess::Names => Self::Xattrs {
+                max: MAX_XATTR_NAMES,
+            },
+            Excess::Total => Self::XattrTotal,
+        }
     }
 }
 

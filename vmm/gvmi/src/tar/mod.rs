@@ -3,7 +3,6 @@
 
 mod entry;
 mod extended;
-mod forward;
 mod header;
 mod pax;
 mod reader;
@@ -14,13 +13,12 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::display::display_path;
+use crate::display::shown;
 use crate::fault::Found;
 
 pub use entry::EntryError;
 pub(crate) use entry::{Attributes, CleanPath, Entry, Kind, MAX_PATH};
 pub(crate) use extended::Extended;
-pub(crate) use forward::{Archive, ROOT_XATTRS};
 pub(crate) use header::{BLOCK, Header, until_nul};
 pub(crate) use reader::{EndMark, Reader};
 pub(crate) use writer::Writer;
@@ -57,7 +55,16 @@ pub enum TarError {
         /// Where it starts.
         offset: u64,
     },
-    /// An extended header is not made of records, or above 4 MiB.
+    /// The extended headers of an entry are above 4 MiB together.
+    #[error(
+        "the extended headers of an entry take more than {} bytes, up to the one at byte {offset} (make the archive again, with fewer extended attributes)",
+        reader::MAX_EXTENDED
+    )]
+    ExtendedTooLong {
+        /// Where the header starts that is too much.
+        offset: u64,
+    },
+    /// An extended header is not made of records.
     #[error(
         "the archive is damaged: no valid extended header at byte {offset} (fetch or make it again)"
     )]
@@ -92,7 +99,7 @@ impl EntryError {
             entry: if name.is_empty() {
                 "without a name".to_owned()
             } else {
-                display_path(name)
+                shown(name)
             },
             source: self,
         }

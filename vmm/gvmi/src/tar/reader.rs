@@ -10,15 +10,15 @@ use super::extended::Extended;
 use super::header::{BLOCK, Header, until_nul};
 use super::sparse::{Map, MapReader};
 use crate::decode::PIECE;
-use crate::display::display_path;
+use crate::display::shown;
 use crate::fault::Found;
 use crate::limits::Budget;
 use crate::squashfs::Piece;
 use crate::warnings::Warnings;
 
-/// Longest extended header or long name. An entry's extended attributes are
-/// the largest part; Linux allows 64 KiB for each.
-const MAX_EXTENDED: u64 = 4 << 20;
+/// Most bytes of all extended headers and long names of one entry. Its extended
+/// attributes are the largest part; more of them than fit could not be stored.
+pub(super) const MAX_EXTENDED: u64 = 4 << 20;
 /// Largest file (Linux's offsets are signed).
 const MAX_FILE: u64 = i64::MAX as u64;
 /// Permissions, with those of set-user-id and the like.
@@ -92,6 +92,7 @@ impl<R: Read> Reader<R> {
         self.skip(self.data.stored)?;
         self.data = Data::default();
         let mut extended = self.global.clone();
+        let mut room = MAX_EXTENDED;
         loop {
             let start = self.offset;
             let Some(header) = self.header()? else {
@@ -101,16 +102,16 @@ impl<R: Read> Reader<R> {
             let damaged = TarError::Extended { offset: start };
             match header.kind() {
                 b'x' | b'X' => {
-                    let data = self.extended(size, start)?;
+                    let data = self.extended(size, start, &mut room)?;
                     extended.read(&data).ok_or(damaged)?;
                 }
                 b'g' => {
-                    let data = self.extended(size, start)?;
+                    let data = self.extended(size, start, &mut room)?;
                     self.global.read_global(&data).ok_or(damaged)?;
                     extended = self.global.clone();
                 }
-                b'L' => extended.path = Some(self.long_name(size, start)?),
-                b'K' => extended.link = Some(self.long_name(size, start)?),
+                b'L' => extended.path = Some(self.long_name(size, start, &mut room)?),
+                b'K' => extended.link = Some(self.long_name(size, start, &mut room)?),
                 _ => {
                     let name = name(&header, &mut extended);
                     let entry = self.entry(&header, extended, &name);
@@ -118,6 +119,7 @@ impl<R: Read> Reader<R> {
                         return Ok(Some(entry));
                     }
                     extended = self.global.clone();
+                    room = MAX_EXTENDED;
                 }
             }
         }
@@ -193,8 +195,8 @@ impl<R: Read> Reader<R> {
             b'5' => Kind::Folder,
             b'6' => Kind::Fifo,
             kind => {
-                let name = display_path(name);
-                let kind = display_path(&[kind]);
+                let name = shown(name);
+                let kind = shown(&[kind]);
                 self.warnings
                     .add(format!("{name} is of kind `{kind}` and left out"));
                 self.skip(self.data.stored)?;
@@ -204,7 +206,7 @@ impl<R: Read> Reader<R> {
         };
         let (xattrs, left) = extended.take_xattrs()?;
         for name in left {
-            let name = display_path(&name);
+            let name = shown(&name);
             self.warnings.add(format!(
                 "extended attributes {name} are left out, squashfs cannot store them"
             ));
@@ -292,15 +294,16 @@ impl<R: Read> Reader<R> {
         Err(TarError::Header { offset: start })
     }
 
-    fn long_name(&mut self, size: u64, start: u64) -> Result<Vec<u8>, TarError> {
-        let name = self.extended(size, start)?;
+    fn long_name(&mut self, size: u64, start: u64, room: &mut u64) -> Result<Vec<u8>, TarError> {
+        let name = self.extended(size, start, room)?;
         Ok(until_nul(&name).to_vec())
     }
 
-    fn extended(&mut self, size: u64, start: u64) -> Result<Vec<u8>, TarError> {
-        if size > MAX_EXTENDED {
-            return Err(TarError::Extended { offset: start });
-        }
+    /// What the extended header at `start` holds, of which `room` is left for
+    /// the entry.
+    fn extended(&mut self, size: u64, start: u64, room: &mut u64) -> Result<Vec<u8>, TarError> {
+        let left = room.checked_sub(size);
+        *room = left.ok_or(TarError::ExtendedTooLong { offset: start })?;
         let padded = size.next_multiple_of(BLOCK as u64) as usize;
         let mut data = Vec::new();
         while data.len() < padded {

@@ -7,22 +7,67 @@ use std::io::{Read, Write};
 
 use super::header::{BLOCK, Header};
 use super::*;
+use crate::blob::Blob;
+use crate::builder::BuildError;
+use crate::layer::Layer;
 use crate::limits::Limits;
+use crate::merge::{LayerError, Merge, Rules, Whiteouts};
 use crate::owners::Owners;
-use crate::warnings::Warnings;
+use crate::progress::{Meter, Progress};
 
 fn owners() -> Owners {
     Owners::run_by(70_001, 70_002, Attributes::default())
 }
 
-fn forward_within(archive: &[u8], limits: &Limits) -> Result<(Vec<u8>, Vec<String>), TarError> {
-    let mut out = Vec::new();
-    let warnings = Archive::open(archive, limits)?.forward(&mut out, &owners())?;
-    Ok((out, warnings.into_lines()))
+/// What was made of an archive.
+struct Packed {
+    root: Attributes,
+    archive: Vec<u8>,
+    warnings: Vec<String>,
+}
+
+fn pack_within(archive: &[u8], limits: &Limits) -> Result<Packed, TarError> {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(archive).unwrap();
+    let layers = [Layer {
+        name: String::new(),
+        blob: Blob::whole(file).unwrap(),
+        digest: None,
+        diff_id: None,
+    }];
+    let rules = Rules {
+        limits: *limits,
+        whiteouts: Whiteouts::AreFiles,
+        readers: 1,
+    };
+    let mut ignore = |_: Progress| {};
+    let mut meter = Meter::new(&layers, &mut ignore);
+    let mut archive = Vec::new();
+    let packed = Merge::new(&layers, &rules, &mut meter).and_then(|merge| {
+        let root = merge.root();
+        let warnings = merge.write(Some(&owners()), &mut archive, &mut meter)?;
+        Ok((root, warnings.into_lines()))
+    });
+    match packed {
+        Ok((root, warnings)) => Ok(Packed {
+            root,
+            archive,
+            warnings,
+        }),
+        Err(BuildError::Layer {
+            source: LayerError::Archive(error),
+            ..
+        }) => Err(error),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn pack(archive: &[u8]) -> Result<Packed, TarError> {
+    pack_within(archive, &Limits::default())
 }
 
 fn forward(archive: &[u8]) -> Result<Vec<u8>, TarError> {
-    forward_within(archive, &Limits::default()).map(|(out, _)| out)
+    pack(archive).map(|packed| packed.archive)
 }
 
 fn header(name: &str, kind: tar::EntryType, size: u64) -> tar::Header {
@@ -62,7 +107,7 @@ fn sample() -> Vec<u8> {
         .append_data(&mut long, "n".repeat(150), &b""[..])
         .unwrap();
     let mut link = header("l", tar::EntryType::Link, 0);
-    link.set_link_name("f").unwrap();
+    link.set_link_name("café").unwrap();
     link.set_size(5);
     link.set_cksum();
     builder.append(&link, &b""[..]).unwrap();
@@ -71,11 +116,9 @@ fn sample() -> Vec<u8> {
 
 #[test]
 fn root_entry_is_taken_out_and_its_attributes_kept() {
-    let root = Archive::open(&sample()[..], &Limits::default())
-        .unwrap()
-        .root();
+    let packed = pack(&sample()).unwrap();
     assert_eq!(
-        root,
+        packed.root,
         Attributes {
             mode: 0o1750,
             uid: 42,
@@ -83,15 +126,9 @@ fn root_entry_is_taken_out_and_its_attributes_kept() {
             mtime: 1
         }
     );
-    let out = forward(&sample()).unwrap();
-    let names: Vec<_> = tar::Archive::new(&out[..])
-        .entries()
-        .unwrap()
-        .map(|entry| entry.unwrap().path_bytes().into_owned())
-        .collect();
     assert_eq!(
-        names,
-        ["café".into(), "n".repeat(150).into_bytes(), b"l".to_vec()]
+        names(&packed.archive),
+        ["café".into(), b"l".to_vec(), "n".repeat(150).into_bytes()]
     );
 }
 
@@ -123,7 +160,7 @@ fn owners_go_by_number_and_attributes_stay() {
 }
 
 #[test]
-fn root_entry_that_comes_late_is_reported() {
+fn root_entry_that_comes_late_counts() {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind) in [
         ("a", tar::EntryType::Regular),
@@ -131,10 +168,9 @@ fn root_entry_that_comes_late_is_reported() {
     ] {
         builder.append(&header(name, kind, 0), &b""[..]).unwrap();
     }
-    let archive = builder.into_inner().unwrap();
-    let (out, warnings) = forward_within(&archive, &Limits::default()).unwrap();
-    assert!(warnings[0].contains("root folder"), "{warnings:?}");
-    assert_eq!(names(&out), [b"a"]);
+    let packed = pack(&builder.into_inner().unwrap()).unwrap();
+    assert_eq!(packed.root.mode, 0o1750);
+    assert_eq!(names(&packed.archive), [b"a"]);
 }
 
 fn names(archive: &[u8]) -> Vec<Vec<u8>> {
@@ -146,7 +182,7 @@ fn names(archive: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn folders_without_an_entry_get_one_behind_what_is_in_them() {
+fn folders_without_an_entry_get_one_before_what_is_in_them() {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, kind) in [
         ("a/b/c", tar::EntryType::Regular),
@@ -156,11 +192,11 @@ fn folders_without_an_entry_get_one_behind_what_is_in_them() {
         builder.append(&header(name, kind, 0), &b""[..]).unwrap();
     }
     let out = forward(&builder.into_inner().unwrap()).unwrap();
-    assert_eq!(names(&out), [&b"a/b/c"[..], b"d/e", b"d", b"a", b"a/b"]);
+    assert_eq!(names(&out), [&b"a"[..], b"a/b", b"d", b"a/b/c", b"d/e"]);
     let mut archive = tar::Archive::new(&out[..]);
-    let last = archive.entries().unwrap().last().unwrap().unwrap();
-    assert_eq!(last.header().mode().unwrap(), 0o755);
-    assert_eq!(last.header().mtime().unwrap(), 0);
+    let first = archive.entries().unwrap().next().unwrap().unwrap();
+    assert_eq!(first.header().mode().unwrap(), 0o755);
+    assert_eq!(first.header().mtime().unwrap(), 1);
 }
 
 #[test]
@@ -192,9 +228,7 @@ fn archive_that_unpacks_to_more_than_allowed_is_refused_with_the_flag() {
     let bomb = zstd::encode_all(&builder.into_inner().unwrap()[..], 1).unwrap();
     let sparse = sparse_old(1 << 32);
     for archive in [bomb, sparse] {
-        let answer = Archive::open(&archive[..], &limits)
-            .and_then(|archive| archive.forward(&mut std::io::sink(), &owners()));
-        let error = answer.map(Warnings::into_lines).unwrap_err();
+        let error = pack_within(&archive, &limits).map(drop).unwrap_err();
         assert!(error.to_string().contains("--max-size"), "{error}");
     }
 }
@@ -323,16 +357,16 @@ fn kinds_that_are_no_files_are_left_out_with_a_warning() {
         .append(&header("f", tar::EntryType::Regular, 0), &b""[..])
         .unwrap();
     let archive = builder.into_inner().unwrap();
-    let (out, warnings) = forward_within(&archive, &Limits::default()).unwrap();
-    assert_eq!(names(&out), [b"f"]);
-    assert_eq!(warnings, ["volume is of kind `V` and left out"]);
+    let packed = pack(&archive).unwrap();
+    assert_eq!(names(&packed.archive), [b"f"]);
+    assert_eq!(packed.warnings, ["volume is of kind `V` and left out"]);
 }
 
 #[test]
 fn cut_short_anywhere_is_an_error() {
     let sample = sample();
     // The last block is the second half of the end mark.
-    for len in 0..sample.len() - 2 * BLOCK {
+    for len in (0..sample.len() - 2 * BLOCK).step_by(61) {
         let answer = forward(&sample[..len]);
         assert!(
             matches!(
@@ -366,6 +400,89 @@ fn owner_that_no_file_system_stores_is_an_error() {
         })
     );
     assert!(is_it, "{answer:?}");
+}
+
+/// Extended headers of these records each, and a folder behind them.
+fn with_headers(headers: &[&[(&str, &[u8])]]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for records in headers {
+        let records = records.iter().copied();
+        builder.append_pax_extensions(records).unwrap();
+    }
+    builder
+        .append(&header("d", tar::EntryType::Directory, 0), &b""[..])
+        .unwrap();
+    builder.into_inner().unwrap()
+}
+
+#[test]
+fn extended_headers_of_an_entry_are_limited_together() {
+    let long = vec![b'c'; 1_500_000];
+    let comment: &[(&str, &[u8])] = &[("comment", &long)];
+    assert!(forward(&with_headers(&[comment; 2])).is_ok());
+    let error = forward(&with_headers(&[comment; 3])).unwrap_err();
+    assert!(
+        matches!(error, TarError::ExtendedTooLong { .. }),
+        "{error:?}"
+    );
+    // What is left out counts for itself.
+    let mut twice = with_headers(&[comment; 2]);
+    twice.truncate(twice.len() - 3 * BLOCK);
+    let mut volume = Header::new(b'V');
+    volume.set_path(b"v");
+    volume.seal();
+    twice.extend_from_slice(&volume.0);
+    twice.extend_from_slice(&with_headers(&[comment; 2]));
+    assert!(forward(&twice).is_ok());
+}
+
+#[test]
+fn attributes_that_an_image_would_not_be_read_with_are_refused() {
+    let name = |len: usize| format!("SCHILY.xattr.user.{}", "n".repeat(len - 5));
+    let one = |len: usize, value: usize| {
+        let (name, value) = (name(len), vec![b'v'; value]);
+        forward(&with_headers(&[&[(&name[..], &value[..])]]))
+    };
+    assert!(one(255, 64 << 10).is_ok());
+    let many = |count: usize, value: usize| {
+        let names: Vec<_> = (0..count).map(|n| format!("{}{n:04}", name(196))).collect();
+        let value = vec![b'v'; value];
+        let records: Vec<_> = names.iter().map(|name| (&name[..], &value[..])).collect();
+        forward(&with_headers(&[&records]))
+    };
+    assert!(many(300, 1).is_ok());
+    for (answer, expected) in [
+        (one(256, 1), "longer than 255 bytes"),
+        (one(6, (64 << 10) + 1), "longer than 65536 bytes"),
+        (many(400, 1), "65536 bytes, which Linux cannot list"),
+        (many(700, 1), "65536 bytes, which Linux cannot list"),
+        (many(17, 64 << 10), "more than 1048576 bytes together"),
+        (many(40, 64 << 10), "more than 1048576 bytes together"),
+    ] {
+        match answer.unwrap_err() {
+            TarError::Entry { entry, source } => {
+                assert_eq!(entry, "d");
+                assert!(source.to_string().contains(expected), "{source}");
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+}
+
+#[test]
+fn long_names_are_cut_in_errors_and_warnings() {
+    let long = "n".repeat(1 << 20);
+    let error = forward(&with_headers(&[&[("path", long.as_bytes())]])).unwrap_err();
+    assert!(error.to_string().len() < 300, "{}", error.to_string().len());
+
+    let mut builder = tar::Builder::new(Vec::new());
+    let records: [(&str, &[u8]); 1] = [("path", long.as_bytes())];
+    builder.append_pax_extensions(records).unwrap();
+    let volume = header("v", tar::EntryType::new(b'V'), 0);
+    builder.append(&volume, &b""[..]).unwrap();
+    let warnings = pack(&builder.into_inner().unwrap()).unwrap().warnings;
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].len() < 300, "{}", warnings[0].len());
 }
 
 proptest! {

@@ -1,6 +1,7 @@
 //! Each rule of layers by itself.
 
 use super::*;
+use crate::squashfs::MAX_DEPTH;
 
 #[test]
 fn whiteout_removes_what_is_below_and_not_its_own_layers() {
@@ -273,7 +274,7 @@ fn entry_inside_of_a_file_is_refused() {
     let error = merge_error([Tar::new().file("a", ""), Tar::new().file("a/b/c", "")]);
     assert_eq!(
         error,
-        "layer layer: entry a/b/c: it is inside of a, which is not a folder"
+        "layer layer: entry a/b/c: it is inside of a, which is not a folder (make the archive again)"
     );
 }
 
@@ -559,18 +560,17 @@ fn limits_are_errors_that_name_their_flags() {
     assert!(error(Tar::new().file("a/b/c/d", "")).contains("--max-entries"));
     let large = Tar::new().file("a", &"x".repeat(2 << 20));
     assert!(error(large).contains("--max-size"));
-    let xattr = vec![b'x'; 900_000];
-    let mut names = Tar::new();
-    for name in ["a", "b"] {
-        names = names
-            .records(&[("SCHILY.xattr.user.k", &xattr)])
-            .folder(name, 0o755);
-    }
+    let target = vec![b't'; 4000];
+    let names = (0..300).fold(Tar::new(), |tar, number| {
+        tar.records(&[("linkpath", &target)])
+            .symlink(&format!("l{number}"), "t")
+    });
     let limits = Limits {
+        max_entries: 300,
         max_size: 4 << 20,
-        ..small
     };
     let error = text(&merged_within(&[layer(names)], &limits).unwrap_err());
+    assert!(error.contains("names of the image's entries"), "{error}");
     assert!(error.contains("--max-entries"), "{error}");
 }
 
@@ -641,4 +641,36 @@ fn index_of_many_entries_stays_below_80_bytes_each() {
     }
     let each = tree.len_in_bytes() / ENTRIES as usize;
     assert!(each < 80, "{each}");
+}
+
+#[test]
+fn folders_are_as_deep_as_an_image_is_read() {
+    let deep = |depth: usize| {
+        let path = vec!["d"; depth].join("/");
+        Tar::new()
+            .records(&[("path", path.as_bytes())])
+            .folder("x", 0o755)
+    };
+    let folders = merge([deep(MAX_DEPTH - 1)]);
+    assert_eq!(folders.len(), MAX_DEPTH - 1);
+    let error = merge_error([deep(MAX_DEPTH)]);
+    assert!(error.contains("more than 1023 folders deep"), "{error}");
+}
+
+#[test]
+fn attributes_of_folders_have_a_limit_of_their_own() {
+    let value = vec![b'v'; 64 << 10];
+    let tar = (0..17).fold(Tar::new(), |tar, number| {
+        tar.records(&[("SCHILY.xattr.user.k", &value)])
+            .folder(&format!("d{number}"), 0o755)
+    });
+    let limits = Limits {
+        max_entries: 100,
+        ..Default::default()
+    };
+    let error = text(&merged_within(&[layer(tar)], &limits).unwrap_err());
+    assert!(
+        error.contains("extended attributes of the image's folders take more than 1048576 bytes"),
+        "{error}"
+    );
 }
