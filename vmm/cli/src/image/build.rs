@@ -1,7 +1,8 @@
 //! `shem image build`: an image of what Docker and its relatives have, of a folder or of
 //! a tar archive.
 
-use std::fs::{self, File};
+use std::fmt::Display;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
@@ -14,7 +15,7 @@ use serde_json::json;
 
 use super::files::not_the_source;
 use super::inspect::summary;
-use super::report::Report;
+use super::report::{Report, Stage};
 use super::store;
 use crate::args::BuildArgs;
 use crate::{status, values};
@@ -69,7 +70,7 @@ fn build(args: &BuildArgs, report: &Report) -> Result<Built> {
     }
     let image = match &source {
         Source::Dir(dir) => return Ok(builder(args, None)?.pack_dir(dir, &args.output)?),
-        Source::Tar(input) => return pack_tar(args, input),
+        Source::Tar(input) => return pack_tar(args, input, report),
         Source::DockerArchive { input, image } => {
             not_a_terminal(input)?;
             OciImage::open_docker_archive(input, image.as_ref(), &options)?
@@ -88,17 +89,15 @@ fn build(args: &BuildArgs, report: &Report) -> Result<Built> {
     pack_layers(args, &source, &image, report)
 }
 
-fn pack_tar(args: &BuildArgs, input: &Input) -> Result<Built> {
+fn pack_tar(args: &BuildArgs, input: &Input, report: &Report) -> Result<Built> {
     not_a_terminal(input)?;
+    let archive = input
+        .open(args.max_size)
+        .map_err(|fault| fault.of(input.to_string()))?;
     let builder = builder(args, None)?;
-    match input {
-        Input::Stdin => Ok(builder.pack_tar(io::stdin().lock(), &args.output)?),
-        Input::File(path) => {
-            let file = File::open(path).with_context(|| path.display().to_string())?;
-            let built = builder.pack_tar(file, &args.output);
-            built.with_context(|| path.display().to_string())
-        }
-    }
+    let mut stages = Stages::new(report);
+    let built = builder.pack_archive(&archive, &args.output, &mut |done| stages.set(done));
+    built.map_err(|error| of_source(error, input))
 }
 
 /// An archive that was forgotten would be waited for.
@@ -129,19 +128,42 @@ fn pack_layers(
     report: &Report,
 ) -> Result<Built> {
     let builder = builder(args, Some(image))?;
-    let (mut check, mut pack) = (report.stage("check"), report.stage("pack"));
-    let mut tell = |progress: Progress| {
+    let mut stages = Stages::new(report);
+    let built = builder.pack_layers(&image.layers, &args.output, &mut |done| stages.set(done));
+    built.map_err(|error| of_source(error, source))
+}
+
+/// What is wrong with a source is told with its name.
+fn of_source(error: BuildError, source: &impl Display) -> Error {
+    match error {
+        BuildError::Layer { .. } | BuildError::Tar(_) => {
+            Error::from(error).context(source.to_string())
+        }
+        error => error.into(),
+    }
+}
+
+/// The two times that layers are read.
+struct Stages {
+    check: Stage,
+    pack: Stage,
+}
+
+impl Stages {
+    fn new(report: &Report) -> Self {
+        Stages {
+            check: report.stage("check"),
+            pack: report.stage("pack"),
+        }
+    }
+
+    fn set(&mut self, progress: Progress) {
         let stage = match progress.pass {
-            Pass::Index => &mut check,
-            Pass::Pack => &mut pack,
+            Pass::Index => &mut self.check,
+            Pass::Pack => &mut self.pack,
         };
         stage.set(progress.done, progress.total);
-    };
-    let built = builder.pack_layers(&image.layers, &args.output, &mut tell);
-    built.map_err(|error| match error {
-        BuildError::Layer { .. } => Error::from(error).context(source.to_string()),
-        error => error.into(),
-    })
+    }
 }
 
 fn builder(args: &BuildArgs, image: Option<&OciImage>) -> Result<Builder> {
