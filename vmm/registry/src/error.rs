@@ -219,6 +219,18 @@ pub enum Error {
         /// What the manifest says.
         size: u64,
     },
+    /// More bytes than [`crate::Options::max_size`].
+    #[error(
+        "{reference} needs {size} bytes by its manifest, and no more than {max} are fetched; if it is to be trusted, allow more by --max-size"
+    )]
+    TooLarge {
+        /// What was asked for.
+        reference: String,
+        /// Bytes of all its blobs.
+        size: u64,
+        /// Most that are fetched.
+        max: u64,
+    },
     /// A manifest of a type that nobody reads.
     #[error(
         "{what} is of the type `{found}`, and no image of OCI or of Docker's schema 2; push it anew with a current tool"

@@ -31,6 +31,8 @@ impl Transport {
     ) -> Result<(), Error> {
         let target = Target::of(reference, Access::Pull);
         let blobs = distinct(&target, blobs)?;
+        let size = blobs.values().copied().fold(0, u64::saturating_add);
+        self.afford(reference, size)?;
         let meter = Meter::new(&blobs, progress);
         let mut missing = Vec::new();
         for (digest, size) in &blobs {

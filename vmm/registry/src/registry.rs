@@ -45,7 +45,7 @@ impl Registry {
 
     /// Brings `blobs`, each with its size in bytes, from the repository of
     /// `reference` to `cache`, unless they are there. Afterwards
-    /// [`Cache::blob`] has them.
+    /// [`Cache::blob`] has them. Refuses more than [`Options::max_size`].
     pub fn fetch(
         &self,
         reference: &Reference,
@@ -68,7 +68,8 @@ impl Registry {
     }
 
     /// Pulls what [`Self::push_image`] has pushed. The file `to` appears, or is
-    /// replaced, when all of it is there and right. Returns the digest of the
+    /// replaced, when all of it is there and right; what it holds is not looked
+    /// at. Refuses more than [`Options::max_size`]. Returns the digest of the
     /// manifest.
     pub fn pull_image(
         &self,

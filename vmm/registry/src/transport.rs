@@ -99,6 +99,18 @@ impl Transport {
             })
     }
 
+    /// Refuses an image whose blobs have `size` bytes, if that is too much.
+    pub(crate) fn afford(&self, reference: &Reference, size: u64) -> Result<(), Error> {
+        match self.options.max_size {
+            max if size > max => Err(Error::TooLarge {
+                reference: reference.whole(),
+                size,
+                max,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends `request` until it succeeds, or fails in a way that lasts.
     pub(crate) async fn send(
         &self,

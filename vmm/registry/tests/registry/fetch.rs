@@ -335,3 +335,36 @@ fn missing_blob_is_named() {
     assert!(error.to_string().starts_with(&format!("blob {digest} of ")));
     assert!(!part(folder.path(), &digest).exists());
 }
+
+#[test]
+fn image_above_the_limit_is_refused_before_anything_is_asked() {
+    let fake = Fake::new(|_| Answer::new(500));
+    let reference = fake.reference("a/b");
+    let (_folder, cache) = cache();
+    let max_size = 1000;
+    let registry = Registry::new(Options {
+        max_size,
+        ..options()
+    });
+    let registry = registry.unwrap();
+    let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+    for (blobs, needed) in [
+        ([(one, 500), (two, 501)], 1001),
+        ([(one, u64::MAX), (two, 2)], u64::MAX),
+    ] {
+        let error = registry
+            .fetch(&reference, &blobs, &cache, &mut |_| {})
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::TooLarge { size, max: 1000, .. } if *size == needed),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(text.starts_with(&reference.whole()), "{text}");
+        assert!(text.contains("--max-size"), "{text}");
+    }
+    assert_eq!(fake.asked().len(), 0);
+    // The same one twice takes its room once.
+    let result = registry.fetch(&reference, &[(one, 1000); 2], &cache, &mut |_| {});
+    assert!(matches!(result, Err(Error::Status { .. })));
+}
