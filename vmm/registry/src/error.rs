@@ -152,6 +152,12 @@ pub enum Error {
         /// Where.
         registry: String,
     },
+    /// A user whom no request can name (RFC 7617, section 2).
+    #[error("the user name `{user}` has a colon, which cannot be sent; check it")]
+    User {
+        /// As given.
+        user: String,
+    },
     /// 404.
     #[error("{what}: registry {registry} does not have it; check the name and the tag")]
     NotFound {
