@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gvmi::{Digest, DigestError};
+use oci_client::ParseError;
 use thiserror::Error;
 
 use crate::DockerConfigError;
@@ -56,6 +57,25 @@ pub enum Error {
     Address {
         /// What was given.
         registry: String,
+    },
+    /// Not the name of an image.
+    #[error(
+        "`{text}` does not name an image in a registry (as REGISTRY/NAME:TAG or NAME@sha256:HEX)"
+    )]
+    Name {
+        /// What was given.
+        text: String,
+        /// Why.
+        #[source]
+        source: ParseError,
+    },
+    /// The name of an image that is in no registry.
+    #[error(
+        "`{text}` is not in a registry, and a name as REGISTRY/NAME:TAG is needed here; if it is one, write `docker://{text}`"
+    )]
+    Elsewhere {
+        /// What was given.
+        text: String,
     },
     /// A digest that we cannot check.
     #[error("{what} is named by a digest that is not read here")]
