@@ -116,6 +116,14 @@ pub enum Error {
         /// Where.
         registry: String,
     },
+    /// The other end speaks TLS, and we did not.
+    #[error(
+        "registry {registry} speaks TLS, and was spoken to by plain HTTP; name the file with its CA by --ca-file, without --insecure"
+    )]
+    NotPlain {
+        /// Where.
+        registry: String,
+    },
     /// Nothing came, or nothing was taken, for too long.
     #[error("{what}: registry {registry} has been silent for {} s; try again later", waited.as_secs())]
     Silent {
