@@ -66,6 +66,7 @@ impl Transport {
         let (digest, size) = layer(&manifest).ok_or_else(|| Error::NotGvmi {
             reference: reference.whole(),
         })?;
+        self.afford(reference, size)?;
         let draft = Draft::create(to).map_err(|source| Error::file(to, source))?;
         let meter = Meter::new(&BTreeMap::from([(digest, size)]), progress);
         let done = |done| meter.set(&digest, done);

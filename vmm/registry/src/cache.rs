@@ -5,9 +5,9 @@
 //! FOLDER/blobs/sha256/HEX.part   the start of one
 //! ```
 //!
-//! A whole blob was checked when it came and is taken by its name and size from
-//! then on; who reads it checks it again, and [`Cache::remove`]s it when it was
-//! damaged since.
+//! A whole blob was checked when it came. A small one is checked again whenever
+//! it is found; a large one is taken by its name and size, and who reads it
+//! checks it, and [`Cache::remove`]s it when it was damaged since.
 //!
 //! Locks (`flock`) say who uses a file: a process that fetches a blob holds its
 //! part alone, and one that uses a blob shares it. What is locked is not thrown
@@ -25,12 +25,18 @@ use std::time::SystemTime;
 
 use gvmi::{Blob, Digest};
 
+use crate::download::Hashed;
 pub use prune::{Freed, Usage};
+
+/// Bytes up to which a blob is small: configurations are, which nobody else
+/// checks.
+const SMALL: u64 = 4 << 20;
 
 /// How often a file is opened anew because another process has replaced it.
 const OPENS: u32 = 100;
 
-/// A folder of blobs.
+/// A folder of blobs. When this value is dropped, what is beyond its limit goes,
+/// but for what others use, and for each [`Blob`] that still lives.
 #[derive(Debug)]
 pub struct Cache {
     blobs: PathBuf,
@@ -39,13 +45,25 @@ pub struct Cache {
     held: Mutex<BTreeMap<Digest, File>>,
 }
 
+/// What [`Cache::hold`] has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// The blob, which stays.
+    Whole,
+    /// Nothing, or something damaged, which is removed.
+    Nothing,
+    /// The blob, which has this many bytes and not those that were asked for.
+    OtherSize(u64),
+}
+
 impl Cache {
     /// Bytes that a cache may have if nobody says otherwise: 10 GiB.
     pub const DEFAULT_LIMIT: u64 = 10 << 30;
 
     /// The cache in `folder`, which is made if need be, for its owner alone. Of
     /// more than `limit` bytes, what was used least recently goes before
-    /// something new comes; what is in use stays, even beyond the limit.
+    /// something new comes and in the end; what is in use stays, even beyond the
+    /// limit.
     pub fn open(folder: &Path, limit: u64) -> io::Result<Self> {
         let blobs = folder.join("blobs/sha256");
         DirBuilder::new()
@@ -91,23 +109,31 @@ impl Cache {
         self.blobs.join(format!("{}.part", digest.hex()))
     }
 
-    /// Whether a blob is there as a whole. If so, it stays.
-    pub(crate) fn hold(&self, digest: &Digest, size: u64) -> io::Result<bool> {
-        if self.held().contains_key(digest) {
-            return Ok(true);
+    /// Looks for a whole blob of `size` bytes.
+    pub(crate) fn hold(&self, digest: &Digest, size: u64) -> io::Result<Found> {
+        if let Some(file) = self.held().get(digest) {
+            return Ok(match file.metadata()?.len() {
+                len if len == size => Found::Whole,
+                len => Found::OtherSize(len),
+            });
         }
         let Some(file) = self.open_whole(digest)? else {
-            return Ok(false);
+            return Ok(Found::Nothing);
         };
-        if file.metadata()?.len() != size {
+        let len = file.metadata()?.len();
+        let is_trusted = len == size && len > SMALL;
+        if !is_trusted && !is_blob(&file, digest)? {
             // As a power cut may leave it.
             self.remove(digest)?;
-            return Ok(false);
+            return Ok(Found::Nothing);
+        }
+        if len != size {
+            return Ok(Found::OtherSize(len));
         }
         // An owner may, and nobody else's cache is used.
         let _ = file.set_modified(SystemTime::now());
         self.held().insert(*digest, file);
-        Ok(true)
+        Ok(Found::Whole)
     }
 
     /// The part of a blob, open, to be locked.
@@ -164,6 +190,21 @@ impl Cache {
     fn held(&self) -> MutexGuard<'_, BTreeMap<Digest, File>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        self.held().clear();
+        // There is nobody to tell; the next use of the folder tries again.
+        let _ = self.prune(self.limit);
+    }
+}
+
+/// Whether a file is what its name says.
+fn is_blob(file: &File, digest: &Digest) -> io::Result<bool> {
+    let mut hashed = Hashed::new(file);
+    hashed.take_all(u64::MAX)?;
+    Ok(hashed.digest() == *digest)
 }
 
 /// Whether `path` names this very file.

@@ -130,21 +130,31 @@ impl DockerConfig {
         user: &str,
         password: &str,
     ) -> Result<StoredIn, DockerConfigError> {
-        let mut config = self.read()?;
+        let config = self.read()?;
+        let helper = self.helper(&config, registry)?;
+        self.store_with(helper, config, registry, user, password)
+    }
+
+    fn store_with(
+        &self,
+        helper: Option<Helper>,
+        mut config: Map<String, Value>,
+        registry: &str,
+        user: &str,
+        password: &str,
+    ) -> Result<StoredIn, DockerConfigError> {
         let key = key(registry);
-        if let Some(helper) = self.helper(&config, registry)? {
+        if let Some(helper) = helper {
             helper
                 .store(&key, user, password)
                 .map_err(|source| self.failed(registry, source))?;
             // As Docker does, so that its own tools list the registry.
-            self.auths(&mut config)?.insert(key, json!({}));
+            self.replace(&mut config, key, json!({}))?;
             self.write(&config)?;
             return Ok(StoredIn::Helper(helper.program()));
         }
         let auth = BASE64.encode(format!("{user}:{password}"));
-        let auths = self.auths(&mut config)?;
-        auths.retain(|known, _| host(known) != host(&key));
-        auths.insert(key, json!({ "auth": auth }));
+        self.replace(&mut config, key, json!({ "auth": auth }))?;
         self.write(&config)?;
         Ok(StoredIn::File(self.file.clone()))
     }
@@ -247,6 +257,20 @@ impl DockerConfig {
         auths.as_object_mut().ok_or_else(bad)
     }
 
+    /// Puts the only entry for the host of `key`, however others were written:
+    /// they may have an old password.
+    fn replace(
+        &self,
+        config: &mut Map<String, Value>,
+        key: String,
+        entry: Value,
+    ) -> Result<(), DockerConfigError> {
+        let auths = self.auths(config)?;
+        auths.retain(|known, _| host(known) != host(&key));
+        auths.insert(key, entry);
+        Ok(())
+    }
+
     fn bad(&self, fault: impl Into<String>) -> DockerConfigError {
         DockerConfigError::Format {
             path: self.file.clone(),
@@ -272,7 +296,7 @@ fn key(registry: &str) -> String {
 }
 
 /// The host, and port, of a key, which may be a URL.
-fn host(key: &str) -> &str {
+pub(crate) fn host(key: &str) -> &str {
     let key = key.strip_prefix("https://").unwrap_or(key);
     let key = key.strip_prefix("http://").unwrap_or(key);
     match key.split('/').next().unwrap_or_default() {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use gvmi::{Digest, DigestError};
+use oci_client::ParseError;
 use thiserror::Error;
 
 use crate::DockerConfigError;
@@ -57,6 +58,25 @@ pub enum Error {
         /// What was given.
         registry: String,
     },
+    /// Not the name of an image.
+    #[error(
+        "`{text}` does not name an image in a registry (as REGISTRY/NAME:TAG or NAME@sha256:HEX)"
+    )]
+    Name {
+        /// What was given.
+        text: String,
+        /// Why.
+        #[source]
+        source: ParseError,
+    },
+    /// The name of an image that is in no registry.
+    #[error(
+        "`{text}` is not in a registry, and a name as REGISTRY/NAME:TAG is needed here; if it is one, write `docker://{text}`"
+    )]
+    Elsewhere {
+        /// What was given.
+        text: String,
+    },
     /// A digest that we cannot check.
     #[error("{what} is named by a digest that is not read here")]
     Digest {
@@ -93,6 +113,14 @@ pub enum Error {
         "registry {registry} does not speak TLS; if it has plain HTTP only and you trust the network, use --insecure"
     )]
     NotTls {
+        /// Where.
+        registry: String,
+    },
+    /// The other end speaks TLS, and we did not.
+    #[error(
+        "registry {registry} speaks TLS, and was spoken to by plain HTTP; name the file with its CA by --ca-file, without --insecure"
+    )]
+    NotPlain {
         /// Where.
         registry: String,
     },
@@ -151,6 +179,12 @@ pub enum Error {
     Login {
         /// Where.
         registry: String,
+    },
+    /// A user whom no request can name (RFC 7617, section 2).
+    #[error("the user name `{user}` has a colon, which cannot be sent; check it")]
+    User {
+        /// As given.
+        user: String,
     },
     /// 404.
     #[error("{what}: registry {registry} does not have it; check the name and the tag")]
@@ -218,6 +252,18 @@ pub enum Error {
         registry: String,
         /// What the manifest says.
         size: u64,
+    },
+    /// More bytes than [`crate::Options::max_size`].
+    #[error(
+        "{reference} needs {size} bytes by its manifest, and no more than {max} are fetched; if it is to be trusted, allow more by --max-size"
+    )]
+    TooLarge {
+        /// What was asked for.
+        reference: String,
+        /// Bytes of all its blobs.
+        size: u64,
+        /// Most that are fetched.
+        max: u64,
     },
     /// A manifest of a type that nobody reads.
     #[error(

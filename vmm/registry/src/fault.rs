@@ -13,6 +13,11 @@ use crate::transport::Target;
 
 /// Longest explanation that is passed on, in characters.
 const MAX_DETAIL_LEN: usize = 200;
+/// See [`wants_tls`].
+const WANTS_TLS: [&str; 2] = [
+    "Client sent an HTTP request to an HTTPS server",
+    "The plain HTTP request was sent to HTTPS port",
+];
 
 /// An error of a request or of its answer's body.
 pub(crate) fn broken(target: &Target, error: reqwest::Error) -> Error {
@@ -72,6 +77,13 @@ fn causes<'a>(
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     text.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Whether an answer to plain HTTP says that it should have been TLS, in the
+/// words of Go's servers or of nginx.
+pub(crate) fn wants_tls(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    WANTS_TLS.iter().any(|words| text.contains(words))
 }
 
 /// The first words of a registry's explanation, fit for a terminal.

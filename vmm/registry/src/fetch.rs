@@ -10,6 +10,7 @@ use gvmi::Digest;
 use tokio::time::timeout;
 
 use crate::auth::Access;
+use crate::cache::Found;
 use crate::download::Download;
 use crate::progress::Meter;
 use crate::transport::{Target, Transport};
@@ -31,10 +32,12 @@ impl Transport {
     ) -> Result<(), Error> {
         let target = Target::of(reference, Access::Pull);
         let blobs = distinct(&target, blobs)?;
+        let size = blobs.values().copied().fold(0, u64::saturating_add);
+        self.afford(reference, size)?;
         let meter = Meter::new(&blobs, progress);
         let mut missing = Vec::new();
         for (digest, size) in &blobs {
-            match cached(cache, digest, cache.hold(digest, *size))? {
+            match hold(&target, cache, digest, *size)? {
                 true => meter.set(digest, *size),
                 false => missing.push((*digest, *size)),
             }
@@ -102,7 +105,7 @@ async fn part(
         // go here.
         let is_part = cached(cache, digest, cache.is_part(digest, &part))?;
         let part = is_part.then_some(part);
-        if cached(cache, digest, cache.hold(digest, size))? {
+        if hold(target, cache, digest, size)? {
             if part.is_some() {
                 cached(cache, digest, cache.discard(digest))?;
             }
@@ -148,6 +151,17 @@ fn distinct(target: &Target, blobs: &[(Digest, u64)]) -> Result<BTreeMap<Digest,
         }
     }
     Ok(distinct)
+}
+
+/// Whether the cache has a blob, which stays then.
+fn hold(target: &Target, cache: &Cache, digest: &Digest, size: u64) -> Result<bool, Error> {
+    match cached(cache, digest, cache.hold(digest, size))? {
+        Found::Whole => Ok(true),
+        Found::Nothing => Ok(false),
+        Found::OtherSize(len) => Err(target.protocol(format!(
+            "gives blob {digest} {size} bytes in the manifest, and it has {len}"
+        ))),
+    }
 }
 
 fn cached<T>(cache: &Cache, digest: &Digest, result: io::Result<T>) -> Result<T, Error> {

@@ -82,18 +82,11 @@ impl Http {
 
     /// The URL of a registry's API, which ends with `/v2/`.
     pub(crate) fn base(&self, registry: &str) -> Result<Url, Error> {
-        let address = || Error::Address {
-            registry: registry.to_owned(),
-        };
         let host = match registry {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
             other => other,
         };
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
-        if host.is_empty() || !host.bytes().all(good) {
-            return Err(address());
-        }
-        let mut url = Url::parse(&format!("http://{host}/v2/")).map_err(|_| address())?;
+        let mut url = address(host).map_err(|_| no_address(registry))?;
         if self.plain || (self.plain_loopback && is_loopback(&url)) {
             return Ok(url);
         }
@@ -103,8 +96,23 @@ impl Http {
             });
         }
         // Parsed anew, as a port 80 that was given is no longer told from none.
-        url = Url::parse(&format!("https://{host}/v2/")).map_err(|_| address())?;
+        url = Url::parse(&format!("https://{host}/v2/")).map_err(|_| no_address(registry))?;
         Ok(url)
+    }
+}
+
+/// The URL of the API of a host, with a port or without, by plain HTTP.
+pub(crate) fn address(host: &str) -> Result<Url, Error> {
+    let good = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte);
+    if host.is_empty() || !host.bytes().all(good) {
+        return Err(no_address(host));
+    }
+    Url::parse(&format!("http://{host}/v2/")).map_err(|_| no_address(host))
+}
+
+pub(crate) fn no_address(registry: &str) -> Error {
+    Error::Address {
+        registry: registry.to_owned(),
     }
 }
 

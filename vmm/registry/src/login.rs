@@ -4,6 +4,8 @@ use reqwest::{Method, StatusCode};
 
 use crate::Error;
 use crate::auth::Access;
+use crate::docker::host;
+use crate::http::{address, no_address};
 use crate::transport::{Target, Transport};
 
 impl Transport {
@@ -29,10 +31,46 @@ impl Transport {
 }
 
 /// The name that [`crate::Reference`]s have for a registry, which is what
-/// logins are kept under.
-pub(crate) fn canonical(registry: &str) -> &str {
-    match registry {
-        "index.docker.io" | "registry-1.docker.io" | "" => "docker.io",
-        other => other,
+/// logins are kept under. Of a URL, its host and port.
+pub(crate) fn canonical(registry: &str) -> Result<&str, Error> {
+    let is_url = registry.starts_with("https://") || registry.starts_with("http://");
+    let host = match registry {
+        "" => "docker.io",
+        _ if is_url || !registry.contains('/') => host(registry),
+        path => path,
+    };
+    address(host)
+        .map(|_| host)
+        .map_err(|_| no_address(registry))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registry_is_named_by_its_host_or_a_url() {
+        for (text, name) in [
+            ("", "docker.io"),
+            ("index.docker.io", "docker.io"),
+            ("https://index.docker.io/v1/", "docker.io"),
+            ("http://a.example.org:5000", "a.example.org:5000"),
+            ("https://a.example.org/b/c", "a.example.org"),
+            ("a.example.org", "a.example.org"),
+        ] {
+            assert_eq!(canonical(text).ok(), Some(name), "{text}");
+        }
+        for text in [
+            "a/b",
+            "https://",
+            "https:///a",
+            "ftp://a",
+            "https://me@a/",
+            "a?b",
+            "a b",
+        ] {
+            let error = canonical(text).unwrap_err();
+            assert!(matches!(error, Error::Address { registry } if registry == text));
+        }
     }
 }

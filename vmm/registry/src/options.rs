@@ -28,6 +28,14 @@ pub struct Options {
     pub first_delay: Duration,
     /// Blobs that are fetched at the same time, at least 1.
     pub jobs: usize,
+    /// Bytes that the blobs of one image may have together, those in the cache
+    /// among them.
+    pub max_size: u64,
+}
+
+impl Options {
+    /// [`Self::max_size`] if nobody says otherwise: 64 GiB.
+    pub const DEFAULT_MAX_SIZE: u64 = 64 << 30;
 }
 
 impl Default for Options {
@@ -41,6 +49,7 @@ impl Default for Options {
             retries: 4,
             first_delay: Duration::from_secs(1),
             jobs: 4,
+            max_size: Self::DEFAULT_MAX_SIZE,
         }
     }
 }

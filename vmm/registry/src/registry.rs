@@ -45,7 +45,7 @@ impl Registry {
 
     /// Brings `blobs`, each with its size in bytes, from the repository of
     /// `reference` to `cache`, unless they are there. Afterwards
-    /// [`Cache::blob`] has them.
+    /// [`Cache::blob`] has them. Refuses more than [`Options::max_size`].
     pub fn fetch(
         &self,
         reference: &Reference,
@@ -68,7 +68,8 @@ impl Registry {
     }
 
     /// Pulls what [`Self::push_image`] has pushed. The file `to` appears, or is
-    /// replaced, when all of it is there and right. Returns the digest of the
+    /// replaced, when all of it is there and right; what it holds is not looked
+    /// at. Refuses more than [`Options::max_size`]. Returns the digest of the
     /// manifest.
     pub fn pull_image(
         &self,
@@ -79,8 +80,9 @@ impl Registry {
         self.wait(self.transport.pull_image(reference, to, progress))
     }
 
-    /// Checks user and password with a registry (`docker.io`, or `HOST:PORT`),
-    /// and keeps them in `config`. Of `options`, the credentials are not used.
+    /// Checks user and password with a registry (`docker.io`, `HOST:PORT`, or a
+    /// URL with these), and keeps them in `config`. Of `options`, the
+    /// credentials are not used.
     pub fn login(
         options: Options,
         registry: &str,
@@ -88,7 +90,12 @@ impl Registry {
         password: &str,
         config: &DockerConfig,
     ) -> Result<StoredIn, Error> {
-        let registry = canonical(registry);
+        let registry = canonical(registry)?;
+        if user.contains(':') {
+            return Err(Error::User {
+                user: user.escape_debug().to_string(),
+            });
+        }
         let this = Self::new(Options {
             credentials: Credentials::Password {
                 user: user.to_owned(),
@@ -100,10 +107,10 @@ impl Registry {
         Ok(config.store(registry, user, password)?)
     }
 
-    /// Forgets what `config` keeps for a registry. `false` when there was
-    /// nothing.
+    /// Forgets what `config` keeps for a registry, named as for
+    /// [`Self::login`]. `false` when there was nothing.
     pub fn logout(registry: &str, config: &DockerConfig) -> Result<bool, Error> {
-        Ok(config.erase(canonical(registry))?)
+        Ok(config.erase(canonical(registry)?)?)
     }
 
     fn wait<T>(&self, future: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {

@@ -10,7 +10,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use tokio::time::timeout;
 
 use crate::auth::{Access, Authority};
-use crate::fault::{broken, detail, retry_after};
+use crate::fault::{broken, detail, retry_after, wants_tls};
 use crate::http::{Http, Redirects};
 use crate::retry::Retry;
 use crate::upload::Content;
@@ -99,6 +99,18 @@ impl Transport {
             })
     }
 
+    /// Refuses an image whose blobs have `size` bytes, if that is too much.
+    pub(crate) fn afford(&self, reference: &Reference, size: u64) -> Result<(), Error> {
+        match self.options.max_size {
+            max if size > max => Err(Error::TooLarge {
+                reference: reference.whole(),
+                size,
+                max,
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Sends `request` until it succeeds, or fails in a way that lasts.
     pub(crate) async fn send(
         &self,
@@ -181,16 +193,21 @@ impl Transport {
                 registry,
                 after: retry_after(response.headers()),
             },
-            _ => Error::Status {
-                what,
-                registry,
-                status: status.as_u16(),
+            _ => {
                 // Without an explanation it is the same error.
-                detail: match self.small(target, &mut response, MAX_ERROR_LEN).await {
-                    Ok(body) => detail(&body),
-                    Err(_) => String::new(),
-                },
-            },
+                let body = self.small(target, &mut response, MAX_ERROR_LEN).await;
+                let body = body.unwrap_or_default();
+                let is_plain = response.url().scheme() == "http";
+                match is_plain && status == StatusCode::BAD_REQUEST && wants_tls(&body) {
+                    true => Error::NotPlain { registry },
+                    false => Error::Status {
+                        what,
+                        registry,
+                        status: status.as_u16(),
+                        detail: detail(&body),
+                    },
+                }
+            }
         })
     }
 

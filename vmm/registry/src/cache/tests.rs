@@ -53,10 +53,10 @@ fn least_recently_used_goes_first_and_strangers_stay() {
 
 #[test]
 fn blob_in_use_stays_whoever_prunes() {
-    let (folder, cache) = cache(0);
+    let (folder, cache) = cache(u64::MAX);
     let held = put(&cache, "held", 1);
     let read = put(&cache, "read", 1);
-    assert!(cache.hold(&held, 4).unwrap());
+    assert_eq!(cache.hold(&held, 4).unwrap(), Found::Whole);
     let blob = cache.blob(&read).unwrap();
     let other = Cache::open(folder.path(), 0).unwrap();
     let freed = Freed {
@@ -90,25 +90,80 @@ fn holding_a_blob_makes_it_the_last_to_go() {
     let (_folder, cache) = cache(0);
     let first = put(&cache, "a", 1);
     put(&cache, "b", 2);
-    assert!(cache.hold(&first, 1).unwrap());
+    assert_eq!(cache.hold(&first, 1).unwrap(), Found::Whole);
     cache.held().clear();
     assert_eq!(cache.prune(1).unwrap().files, 1);
     assert!(cache.path(&first).exists());
 }
 
 #[test]
-fn blob_of_another_size_is_not_there() {
-    let (_folder, cache) = cache(0);
-    let digest = put(&cache, "cut", 1);
-    assert!(!cache.hold(&digest, 4).unwrap());
-    assert!(!cache.path(&digest).exists());
+fn damaged_blob_is_not_there() {
+    let (_folder, cache) = cache(u64::MAX);
+    let digest = Digest::of(b"whole");
+    // Cut, and of the same length.
+    for text in ["who", "whale"] {
+        fs::write(cache.path(&digest), text).unwrap();
+        assert_eq!(cache.hold(&digest, 5).unwrap(), Found::Nothing);
+        assert!(!cache.path(&digest).exists());
+    }
+    // Too long to be read each time, so only its length is looked at.
+    let file = File::create(cache.path(&digest)).unwrap();
+    file.set_len(SMALL + 1).unwrap();
+    assert_eq!(cache.hold(&digest, SMALL).unwrap(), Found::Nothing);
+    let file = File::create(cache.path(&digest)).unwrap();
+    file.set_len(SMALL + 1).unwrap();
+    assert_eq!(cache.hold(&digest, SMALL + 1).unwrap(), Found::Whole);
+}
+
+#[test]
+fn good_blob_stays_when_another_size_is_asked_for() {
+    let (_folder, cache) = cache(u64::MAX);
+    let digest = put(&cache, "good", 1);
+    assert_eq!(cache.hold(&digest, 3).unwrap(), Found::OtherSize(4));
+    assert_eq!(cache.hold(&digest, 4).unwrap(), Found::Whole);
+    assert_eq!(cache.hold(&digest, 5).unwrap(), Found::OtherSize(4));
+    assert!(cache.path(&digest).exists());
+}
+
+#[test]
+fn cache_ends_within_its_limit() {
+    for (limit, left) in [(0, 0), (3, 1), (4, 2)] {
+        let (folder, cache) = cache(limit);
+        let old = put(&cache, "ol", 1);
+        let new = put(&cache, "ne", 1);
+        assert_eq!(cache.hold(&old, 2).unwrap(), Found::Whole);
+        assert_eq!(cache.hold(&new, 2).unwrap(), Found::Whole);
+        drop(cache);
+        let other = Cache::open(folder.path(), u64::MAX).unwrap();
+        assert_eq!(other.usage().unwrap().blobs, left);
+    }
+}
+
+#[test]
+fn cache_leaves_what_others_use_when_it_ends() {
+    let (folder, cache) = cache(0);
+    let [held, read, ours] = ["held", "read", "ours"].map(|text| put(&cache, text, 1));
+    let other = Cache::open(folder.path(), u64::MAX).unwrap();
+    for (cache, digest) in [
+        (&other, &held),
+        (&cache, &held),
+        (&cache, &read),
+        (&cache, &ours),
+    ] {
+        assert_eq!(cache.hold(digest, 4).unwrap(), Found::Whole);
+    }
+    let blob = cache.blob(&read).unwrap();
+    drop(cache);
+    assert!(other.path(&held).exists() && other.path(&read).exists());
+    assert!(!other.path(&ours).exists());
+    drop(blob);
 }
 
 #[test]
 fn removed_blob_is_read_on_by_who_has_it() {
     let (_folder, cache) = cache(0);
     let digest = put(&cache, "text", 1);
-    assert!(cache.hold(&digest, 4).unwrap());
+    assert_eq!(cache.hold(&digest, 4).unwrap(), Found::Whole);
     let blob = cache.blob(&digest).unwrap();
     cache.remove(&digest).unwrap();
     cache.remove(&digest).unwrap();

@@ -76,8 +76,8 @@ pub enum HelperError {
 
 pub(super) struct Helper {
     /// Name in `$PATH`.
-    program: String,
-    max_time: Duration,
+    pub(super) program: String,
+    pub(super) max_time: Duration,
 }
 
 #[derive(Deserialize)]

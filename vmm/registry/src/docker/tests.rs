@@ -122,3 +122,20 @@ fn link_to_the_configuration_stays_a_link() {
     assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
     assert!(target.identity("a.b").unwrap() == me());
 }
+
+#[test]
+fn old_password_goes_when_a_helper_keeps_the_new_one() {
+    let text = r#"{"auths":{"https://example.org/v1/":{"auth":"bWU6b2xk"},"a.b":{}}}"#;
+    let (_folder, config) = config(text);
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures");
+    let helper = Helper {
+        program: format!("{folder}/docker-credential-good"),
+        max_time: std::time::Duration::from_secs(20),
+    };
+    let read = config.read().unwrap();
+    config
+        .store_with(Some(helper), read, "example.org", "me", "p\"w")
+        .unwrap();
+    let auths = json!({"a.b": {}, "example.org": {}});
+    assert_eq!(config.read().unwrap()["auths"], auths);
+}

@@ -215,3 +215,24 @@ fn failed_pull_leaves_the_old_file() {
     assert_eq!(fs::read(&path).unwrap(), b"old");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn image_above_the_limit_is_not_pulled() {
+    let fake = Fake::new(storage());
+    let folder = tempfile::tempdir().unwrap();
+    let path = image(folder.path());
+    let reference = fake.reference("a/b:c");
+    let pull = |max_size| {
+        let options = Options {
+            max_size,
+            ..options()
+        };
+        let registry = Registry::new(options).unwrap();
+        registry.push_image(&reference, &path, &mut |_| {}).unwrap();
+        registry.pull_image(&reference, &folder.path().join("to"), &mut |_| {})
+    };
+    let result = pull(LEN as u64 - 1);
+    assert!(matches!(result, Err(Error::TooLarge { size, .. }) if size == LEN as u64));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    pull(LEN as u64).unwrap();
+}

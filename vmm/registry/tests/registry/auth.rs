@@ -201,3 +201,31 @@ fn login_is_checked_before_it_is_kept_and_logout_forgets() {
     assert!(Registry::logout(&registry, &config).unwrap());
     assert!(!Registry::logout(&registry, &config).unwrap());
 }
+
+#[test]
+fn user_with_a_colon_is_refused_before_anything_is_asked() {
+    let fake = Fake::new(|_| Answer::ok(b"{}"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = DockerConfig::at(folder.path().join("config.json"));
+    let registry = fake.address.to_string();
+    let result = Registry::login(options(), &registry, "m:e", "pw", &config);
+    assert!(matches!(result, Err(Error::User { user }) if user == "m:e"));
+    assert_eq!(fake.asked().len(), 0);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn login_and_logout_take_the_same_names_of_a_registry() {
+    let fake = Fake::new(|_| Answer::ok(b"{}"));
+    let folder = tempfile::tempdir().unwrap();
+    let config = DockerConfig::at(folder.path().join("config.json"));
+    let url = format!("https://{}/a/b", fake.address);
+    for name in [&url, &fake.address.to_string()] {
+        Registry::login(options(), &url, "me", "pw", &config).unwrap();
+        assert!(Registry::logout(name, &config).unwrap(), "{name}");
+    }
+    let login = Registry::login(options(), "x/y", "me", "pw", &config).unwrap_err();
+    let logout = Registry::logout("x/y", &config).unwrap_err();
+    assert_eq!(login.to_string(), logout.to_string());
+    assert!(matches!(logout, Error::Address { registry } if registry == "x/y"));
+}

@@ -292,7 +292,7 @@ fn same_blob_is_fetched_once_by_many() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let cache = Cache::open(folder.path(), 0).unwrap();
+                let cache = Cache::open(folder.path(), Cache::DEFAULT_LIMIT).unwrap();
                 fetch(&fake, &[(digest, LEN as u64)], &cache).unwrap();
                 assert_eq!(read(&cache, &digest), bytes);
             });
@@ -334,4 +334,80 @@ fn missing_blob_is_named() {
     assert!(matches!(&error, Error::NotFound { .. }));
     assert!(error.to_string().starts_with(&format!("blob {digest} of ")));
     assert!(!part(folder.path(), &digest).exists());
+}
+
+#[test]
+fn image_above_the_limit_is_refused_before_anything_is_asked() {
+    let fake = Fake::new(|_| Answer::new(500));
+    let reference = fake.reference("a/b");
+    let (_folder, cache) = cache();
+    let max_size = 1000;
+    let registry = Registry::new(Options {
+        max_size,
+        ..options()
+    });
+    let registry = registry.unwrap();
+    let (one, two) = (Digest::of(b"1"), Digest::of(b"2"));
+    for (blobs, needed) in [
+        ([(one, 500), (two, 501)], 1001),
+        ([(one, u64::MAX), (two, 2)], u64::MAX),
+    ] {
+        let error = registry
+            .fetch(&reference, &blobs, &cache, &mut |_| {})
+            .unwrap_err();
+        assert!(
+            matches!(&error, Error::TooLarge { size, max: 1000, .. } if *size == needed),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(text.starts_with(&reference.whole()), "{text}");
+        assert!(text.contains("--max-size"), "{text}");
+    }
+    assert_eq!(fake.asked().len(), 0);
+    // The same one twice takes its room once.
+    let result = registry.fetch(&reference, &[(one, 1000); 2], &cache, &mut |_| {});
+    assert!(matches!(result, Err(Error::Status { .. })));
+}
+
+#[test]
+fn damaged_blob_of_the_cache_is_fetched_anew() {
+    let (bytes, digest) = blob(LEN);
+    let fake = Fake::new(serve(std::slice::from_ref(&bytes)));
+    let (folder, cache) = cache();
+    let path = folder.path().join(format!("blobs/sha256/{}", digest.hex()));
+    std::fs::write(path, vec![7; LEN]).unwrap();
+    fetch(&fake, &[(digest, LEN as u64)], &cache).unwrap();
+    assert_eq!(read(&cache, &digest), bytes);
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[test]
+fn manifest_with_a_wrong_size_costs_no_good_blob() {
+    let (bytes, digest) = blob(LEN);
+    let fake = Fake::new(serve(std::slice::from_ref(&bytes)));
+    let (folder, first) = cache();
+    fetch(&fake, &[(digest, LEN as u64)], &first).unwrap();
+    // Whether this process holds it or not.
+    let other = Cache::open(folder.path(), Cache::DEFAULT_LIMIT).unwrap();
+    for cache in [&first, &other] {
+        let error = fetch(&fake, &[(digest, 7)], cache).unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }), "{error}");
+        let fault = format!("gives blob {digest} 7 bytes in the manifest, and it has {LEN}");
+        assert!(error.to_string().ends_with(&fault), "{error}");
+    }
+    assert_eq!(read(&other, &digest), bytes);
+    assert_eq!(fake.asked().len(), 1);
+}
+
+#[test]
+fn cache_without_room_is_empty_afterwards() {
+    let (bytes, digest) = blob(LEN);
+    let fake = Fake::new(serve(std::slice::from_ref(&bytes)));
+    let folder = tempfile::tempdir().unwrap();
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    fetch(&fake, &[(digest, LEN as u64)], &cache).unwrap();
+    assert_eq!(read(&cache, &digest), bytes);
+    drop(cache);
+    let cache = Cache::open(folder.path(), 0).unwrap();
+    assert_eq!(cache.usage().unwrap(), Usage::default());
 }

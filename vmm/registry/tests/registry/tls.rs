@@ -65,3 +65,26 @@ fn password_is_not_sent_out_of_tls() {
     assert!(matches!(error, Error::Protocol { .. }), "{error}");
     assert_eq!(plain.asked().len(), 0);
 }
+
+#[test]
+fn registry_with_tls_that_is_spoken_to_without_is_told_apart() {
+    for body in [
+        "Client sent an HTTP request to an HTTPS server.\n",
+        "<html><h1>400 Bad Request</h1>The plain HTTP request was sent to HTTPS port</html>",
+    ] {
+        let fake = Fake::new(move |_| Answer::ok(body.as_bytes()).status(400));
+        let registry = Registry::new(options()).unwrap();
+        let error = registry.manifest(&fake.reference("a/b")).unwrap_err();
+        assert!(matches!(error, Error::NotPlain { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&fake.address.to_string()) && text.contains("--ca-file"));
+    }
+    let fake = Fake::with_tls(|_| {
+        Answer::ok(b"Client sent an HTTP request to an HTTPS server").status(400)
+    });
+    let error = manifest(&fake, "ca.pem").unwrap_err();
+    assert!(
+        matches!(error, Error::Status { status: 400, .. }),
+        "{error}"
+    );
+}
