@@ -95,7 +95,8 @@ pub struct BuildArgs {
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<NonZeroU32>,
 
-    /// Most bytes that the layers' archives may have, unpacked
+    /// Most bytes that the layers may have: those that are fetched, and their archives,
+    /// unpacked
     #[arg(long, value_name = "SIZE", value_parser = values::told(values::size),
           default_value = MAX_SIZE)]
     pub max_size: u64,
@@ -262,6 +263,11 @@ pub struct PullArgs {
     /// Where to put the image; replaced when it exists
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub output: PathBuf,
+
+    /// Most bytes that it may have
+    #[arg(long, value_name = "SIZE", value_parser = values::told(values::size),
+          default_value = MAX_SIZE)]
+    pub max_size: u64,
 
     #[command(flatten)]
     pub registry: RegistryArgs,

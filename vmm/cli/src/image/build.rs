@@ -81,7 +81,7 @@ fn build(args: &BuildArgs, report: &Report) -> Result<Built> {
         }
         Source::OciDir { dir, tag } => OciImage::open_oci_dir(dir, tag.as_deref(), &options)?,
         Source::Registry(name) => {
-            let (image, cache) = store::fetch(name.as_str(), args, report)?;
+            let (cache, image) = store::fetch(name.as_str(), args, report)?;
             let built = pack_layers(args, &source, &image, report);
             return built.inspect_err(|error| store::forget_damaged(&cache, &image, error));
         }

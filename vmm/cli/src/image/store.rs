@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail, ensure};
 use gvmi::{
     BuildError, Choice, Digest, Image, LayerError, MAX_INDEX_DEPTH, Manifest, OciImage, choose,
 };
-use registry::{Cache, Credentials, DockerConfig, Options, Reference, Registry, StoredIn};
+use registry::{
+    Cache, Credentials, DockerConfig, Options, Reference, Registry, StoredIn, parse_reference,
+};
 use serde_json::json;
 
 use super::report::{Report, mib};
@@ -19,10 +21,12 @@ use crate::status;
 /// Longest user name or password that is read.
 const MAX_ANSWER: u64 = 4096;
 
-/// The image that `name` is in its registry, with its layers in the cache.
-pub fn fetch(name: &str, args: &BuildArgs, report: &Report) -> Result<(OciImage, Cache)> {
-    let reference = reference(name)?;
+/// The image that `name` is in its registry, with its layers in the cache, which is to
+/// be dropped after it: what is in use stays there, beyond the limit too.
+pub fn fetch(name: &str, args: &BuildArgs, report: &Report) -> Result<(Cache, OciImage)> {
+    let reference = parse_reference(&format!("docker://{name}"))?;
     let mut options = options(&args.registry);
+    options.max_size = args.max_size;
     if let Some(jobs) = args.jobs {
         options.jobs = jobs.get() as usize;
     }
@@ -41,7 +45,8 @@ pub fn fetch(name: &str, args: &BuildArgs, report: &Report) -> Result<(OciImage,
         }
     })?;
     let image = OciImage::from_blobs(name, &manifest, &args.platform, |digest| cache.blob(digest));
-    Ok((image.map_err(|fault| fault.of(name))?, cache))
+    let image = image.map_err(|fault| fault.of(name))?;
+    Ok((cache, image))
 }
 
 /// The manifest of one image, which an index may lead to.
@@ -81,7 +86,7 @@ pub fn push(args: &PushArgs) -> Result<u8> {
     // What is no image is refused before anything is sent.
     Image::open(&args.image)?;
     let report = Report::new(&args.report);
-    let reference = reference(&args.reference)?;
+    let reference = parse_reference(&args.reference)?;
     let registry = Registry::new(options(&args.registry))?;
     let mut stage = report.stage("push");
     let digest = registry.push_image(&reference, &args.image, &mut |progress| {
@@ -94,13 +99,17 @@ pub fn push(args: &PushArgs) -> Result<u8> {
 /// `shem image pull`.
 pub fn pull(args: &PullArgs) -> Result<u8> {
     let report = Report::new(&args.report);
-    let reference = reference(&args.reference)?;
-    let registry = Registry::new(options(&args.registry))?;
+    let reference = parse_reference(&args.reference)?;
+    let mut options = options(&args.registry);
+    options.max_size = args.max_size;
+    let registry = Registry::new(options)?;
     let mut stage = report.stage("pull");
     let digest = registry.pull_image(&reference, &args.output, &mut |progress| {
         stage.set(progress.done, progress.size);
     })?;
     drop(stage);
+    // Anybody can push anything under our media type.
+    Image::open(&args.output)?;
     moved(&report, &reference, digest)
 }
 
@@ -194,13 +203,6 @@ pub fn prune(args: &PruneArgs) -> Result<u8> {
         mib(freed.kept)
     );
     Ok(status::SUCCESS)
-}
-
-fn reference(text: &str) -> Result<Reference> {
-    let name = text.strip_prefix("docker://").unwrap_or(text);
-    name.parse().with_context(|| {
-        format!("`{text}` does not name an image (as REGISTRY/NAME:TAG or NAME@sha256:HEX)")
-    })
 }
 
 fn options(args: &RegistryArgs) -> Options {
