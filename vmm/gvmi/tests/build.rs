@@ -586,8 +586,11 @@ fn killed_build_leaves_neither_file_nor_process() {
 #[test]
 fn what_mksquashfs_says_is_in_the_error() {
     for (script, expected) in [
-        ("echo 'FATAL: no \033[31mroom' >&2; exit 1", "FATAL: no "),
-        ("echo ignored", "cannot be read (install squashfs-tools"),
+        ("echo 'FATAL: no \x1b[31mroom' >&2; exit 1", "FATAL: no "),
+        (
+            "while read line; do :; done",
+            "cannot be read (install squashfs-tools",
+        ),
     ] {
         let (folder, programs) = (scratch(), scratch());
         fake_mksquashfs(&programs, script);
