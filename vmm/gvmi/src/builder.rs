@@ -203,16 +203,36 @@ impl Builder {
             source: error,
         };
         let dir = dir.canonicalize().map_err(cannot)?;
-        let made = fs::metadata(&dir).map_err(cannot)?.mtime();
+        let metadata = fs::metadata(&dir).map_err(cannot)?;
+        if !metadata.is_dir() {
+            return Err(cannot(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "it is not a folder (tar:FILE packs an archive)",
+            )));
+        }
+        self.pack_into(self.draft(to)?, &dir, metadata.mtime(), to)
+    }
+
+    /// Packs the folder `dir`, an absolute path, last changed at `made`, into
+    /// `draft`, which becomes `to`.
+    fn pack_into(
+        &self,
+        draft: Draft,
+        dir: &Path,
+        made: i64,
+        to: &Path,
+    ) -> Result<Built, BuildError> {
         let trailer = self.trailer()?;
-        let draft = self.draft(to)?;
         let mut options = self.options();
         let made = made.clamp(0, u32::MAX.into());
         options.extend(["-mkfs-time".into(), made.to_string().into()]);
-        if let Ok(old) = to.canonicalize()
-            && old.starts_with(&dir)
-        {
-            options.extend(["-e".into(), old.into_os_string()]);
+        let ours = [Some(to), draft.hidden_name()].into_iter().flatten();
+        let ours = ours.filter_map(|path| path.canonicalize().ok());
+        let inside: Vec<_> = ours.filter(|path| path.starts_with(dir)).collect();
+        if !inside.is_empty() {
+            // All that is behind it is left out.
+            options.push("-e".into());
+            options.extend(inside.into_iter().map(PathBuf::into_os_string));
         }
         let (source, stdin) = (dir.as_os_str(), Stdio::null());
         let running = Mksquashfs::start(source, draft.file(), options, None, stdin)?;
@@ -303,6 +323,7 @@ impl Builder {
         running
             .finish()?
             .into_iter()
+            .filter(|line| !is_false(line))
             .for_each(|line| warnings.add(line));
         if !owners.keeps_group() {
             warnings.add(format!(
@@ -338,6 +359,14 @@ impl Builder {
     }
 }
 
+/// Whether a warning of `mksquashfs` is wrong: in tar mode it takes minor
+/// numbers of devices from 524288 on for negative ones, and stores them right.
+/// What Linux cannot have is refused before.
+fn is_false(warning: &str) -> bool {
+    warning.contains(" out of range in device node ")
+        && (warning.starts_with("Major ") || warning.starts_with("Minor "))
+}
+
 /// Makes an image of the squashfs in `draft` and reads it back.
 fn append_trailer(draft: &Draft, trailer: &[u8], to: &Path) -> Result<Contents, BuildError> {
     let mut file = draft.file();
@@ -362,5 +391,27 @@ fn destination(to: &Path, source: io::Error) -> BuildError {
     BuildError::Destination {
         path: to.to_path_buf(),
         source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::Image;
+    use crate::squashfs::Tree;
+
+    #[test]
+    fn draft_with_a_hidden_name_inside_of_the_folder_is_not_packed() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().canonicalize().unwrap();
+        fs::write(dir.join("a"), "").unwrap();
+        let to = dir.join("new.gvmi");
+        let draft = Draft::create_hidden(&to).unwrap();
+        assert!(draft.hidden_name().is_some());
+        Builder::default().pack_into(draft, &dir, 0, &to).unwrap();
+        let image = Image::open(&to).unwrap();
+        let tree = Tree::open(&image).unwrap();
+        let paths: Vec<_> = tree.walk().unwrap().map(|e| e.unwrap().path).collect();
+        assert_eq!(paths, [&b""[..], b"a"]);
     }
 }

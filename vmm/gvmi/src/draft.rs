@@ -2,10 +2,11 @@
 //! system allows it the file has no name before, so that nothing is left even
 //! when this process is killed; else a hidden name in the same folder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
@@ -13,6 +14,8 @@ use nix::unistd::linkat;
 
 /// Hidden names to try before something else must be wrong.
 const NAMES: u32 = 100;
+/// What of a replaced file's mode stays.
+const PERMISSIONS: u32 = 0o777;
 
 /// A file on its way. Dropped before it is published, it leaves nothing.
 #[derive(Debug)]
@@ -27,10 +30,10 @@ impl Draft {
     /// Creates the file that will be `to`, or fails early when `to` could not
     /// be replaced in the end.
     pub fn create(to: &Path) -> io::Result<Self> {
-        if to.file_name().is_none() {
+        if !ends_in_a_name(to) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "not a file name",
+                "it does not end in a file name",
             ));
         }
         match fs::metadata(to) {
@@ -58,7 +61,7 @@ impl Draft {
         }
     }
 
-    fn create_hidden(to: &Path) -> io::Result<Self> {
+    pub(crate) fn create_hidden(to: &Path) -> io::Result<Self> {
         let (file, name) = with_hidden_name(to, |name| {
             OpenOptions::new()
                 .read(true)
@@ -78,8 +81,18 @@ impl Draft {
         &self.file
     }
 
-    /// Puts the file in its place, and replaces a file that is there.
+    /// The hidden name that it has until it is published, if it has one.
+    pub(crate) fn hidden_name(&self) -> Option<&Path> {
+        self.name.as_deref()
+    }
+
+    /// Puts the file in its place, and replaces a file that is there, whose
+    /// permissions it takes over.
     pub fn publish(mut self) -> io::Result<()> {
+        if let Ok(old) = fs::metadata(&self.to) {
+            let mode = old.permissions().mode() & PERMISSIONS;
+            self.file.set_permissions(Permissions::from_mode(mode))?;
+        }
         if self.name.is_none() {
             match self.link(&self.to) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -110,6 +123,13 @@ impl Drop for Draft {
             let _ = fs::remove_file(name);
         }
     }
+}
+
+/// Whether the last thing in `to` is a file's name; not so `a/` and `a/.`.
+fn ends_in_a_name(to: &Path) -> bool {
+    let whole = to.as_os_str().as_bytes();
+    to.file_name()
+        .is_some_and(|name| whole.ends_with(name.as_bytes()))
 }
 
 fn folder(to: &Path) -> &Path {
@@ -170,6 +190,28 @@ mod tests {
                 assert_eq!(fs::read_to_string(&to).unwrap(), text);
                 assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
             }
+        }
+    }
+
+    #[test]
+    fn replaced_file_keeps_its_permissions() {
+        for create in BOTH_WAYS {
+            let folder = tempfile::tempdir().unwrap();
+            let to = folder.path().join("a");
+            fs::write(&to, "old").unwrap();
+            fs::set_permissions(&to, Permissions::from_mode(0o600)).unwrap();
+            create(&to).unwrap().publish().unwrap();
+            let new = fs::metadata(&to).unwrap();
+            assert_eq!((new.len(), new.permissions().mode() & 0o7777), (0, 0o600));
+        }
+    }
+
+    #[test]
+    fn path_that_ends_in_no_name_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        for end in ["a/", "a/.", "..", "a//"] {
+            let to = folder.path().join(end);
+            assert!(Draft::create(&to).is_err(), "{end}");
         }
     }
 

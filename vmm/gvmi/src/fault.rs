@@ -226,6 +226,15 @@ impl Found {
         }
     }
 
+    /// What to do with it where a tar archive should be.
+    pub(crate) fn instead_of_tar(self) -> &'static str {
+        match self {
+            Self::Empty => "see that what should write it did not fail",
+            Self::Squashfs => "a gvmi image is one already, and need not be built",
+            _ => "see the path",
+        }
+    }
+
     fn remedy(self) -> &'static str {
         match self {
             Self::Squashfs => {

@@ -426,6 +426,61 @@ fn archive_makes_an_image_as_old_as_what_is_in_it() {
 }
 
 #[test]
+fn device_with_the_highest_numbers_survives_without_a_warning() {
+    let folder = scratch();
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut device = entry("dev", tar::EntryType::Char, 0o600, (0, 0), 0);
+    device.set_device_major(4095).unwrap();
+    device.set_device_minor(1_048_575).unwrap();
+    device.set_cksum();
+    add(&mut tar, &device, b"");
+    let to = folder.path().join("a.gvmi");
+    let built = build(&tar.into_inner().unwrap(), &to).unwrap();
+    assert_eq!(built.warnings, [""; 0]);
+    let image = Image::open(&to).unwrap();
+    let tree = Tree::open(&image).unwrap();
+    let found = tree.walk().unwrap().last().unwrap().unwrap();
+    let gvmi::Kind::Char(device) = found.inode.kind else {
+        panic!("{found:?}");
+    };
+    assert_eq!((device.major, device.minor), (4095, 1_048_575));
+}
+
+#[test]
+fn file_is_not_packed_as_a_folder() {
+    let folder = scratch();
+    let file = folder.path().join("file");
+    fs::write(&file, "").unwrap();
+    let answer = Builder::default().pack_dir(&file, &folder.path().join("a.gvmi"));
+    let error = answer.unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("not a folder"), "{cause}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_no_archive_is_named_with_what_to_do() {
+    let folder = scratch();
+    let to = folder.path().join("a.gvmi");
+    let header = entry("x", tar::EntryType::Regular, 0o644, (0, 0), 0);
+    let mut root = header.clone();
+    root.set_path("./").unwrap();
+    root.set_cksum();
+    let root = [root.as_bytes(), &[0; 1024][..]].concat();
+    build(&[&[0; 1024][..]].concat(), &to).unwrap();
+    let image = fs::read(&to).unwrap();
+    for (bytes, expected) in [
+        (&b""[..], "an empty file (see that what should write it"),
+        (&image, "a squashfs (a gvmi image is one already"),
+        (&[1; 1024], "a file of unknown format (see the path)"),
+        (&root, "entry /"),
+    ] {
+        let error = build(bytes, &to).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn what_is_no_source_or_no_destination_is_named() {
     let folder = scratch();
     let to = folder.path().join("a.gvmi");
@@ -531,8 +586,11 @@ fn killed_build_leaves_neither_file_nor_process() {
 #[test]
 fn what_mksquashfs_says_is_in_the_error() {
     for (script, expected) in [
-        ("echo 'FATAL: no \033[31mroom' >&2; exit 1", "FATAL: no "),
-        ("echo ignored", "cannot be read (install squashfs-tools"),
+        ("echo 'FATAL: no \x1b[31mroom' >&2; exit 1", "FATAL: no "),
+        (
+            "while read line; do :; done",
+            "cannot be read (install squashfs-tools",
+        ),
     ] {
         let (folder, programs) = (scratch(), scratch());
         fake_mksquashfs(&programs, script);

@@ -101,7 +101,7 @@ impl Index {
             let batch = batch?;
             for entry in &batch.entries {
                 self.add_entry(layer, number, count, entry)
-                    .map_err(|fault| fault.of(entry.path.as_bytes()))?;
+                    .map_err(|fault| fault.of(name(entry)))?;
                 number += 1;
             }
             meter.part(batch.read);
@@ -133,6 +133,14 @@ impl Index {
         }
         self.newest = self.newest.max(entry.attributes.mtime);
         self.tree.apply(layer, number, entry)
+    }
+}
+
+/// What errors call `entry`.
+fn name(entry: &Entry) -> &[u8] {
+    match entry.path.is_root() {
+        true => b"/",
+        false => entry.path.as_bytes(),
     }
 }
 

@@ -72,7 +72,7 @@ impl ImageConfig {
         }
         Err(OciFault::OtherPlatform {
             wanted: wanted.to_string(),
-            found: shown(&own.to_string()),
+            found: shown(own.to_string()),
         })
     }
 

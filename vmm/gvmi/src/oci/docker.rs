@@ -133,8 +133,9 @@ fn select<'a>(items: &'a [Item], image: Option<&ImageName>) -> Result<&'a Item, 
     };
     match (&found[..], image) {
         ([only], _) => Ok(only),
+        ([], _) if items.is_empty() => Err(OciFault::NoImage),
         ([], image) => Err(OciFault::NoSuchImage {
-            wanted: shown(&image.map(ImageName::to_string).unwrap_or_default()),
+            wanted: shown(image.map(ImageName::to_string).unwrap_or_default()),
             there: there(),
         }),
         (_, None) => Err(OciFault::Several { there: there() }),

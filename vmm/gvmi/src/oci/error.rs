@@ -79,7 +79,7 @@ pub enum OciFault {
         by: &'static str,
     },
     /// It is no tar archive.
-    #[error("not a tar archive: {found} (see the path)")]
+    #[error("not a tar archive: {found} ({})", found.instead_of_tar())]
     NotTar {
         /// What it looks like.
         found: Found,
@@ -247,6 +247,9 @@ pub enum OciFault {
         /// In the configuration.
         diff_ids: usize,
     },
+    /// No image at all.
+    #[error("holds no image (save or make it again)")]
+    NoImage,
     /// No image of that name.
     #[error("has no image `{wanted}` ({})", listed(.there))]
     NoSuchImage {

@@ -110,6 +110,9 @@ fn select(
     tag: Option<&str>,
     platform: &Platform,
 ) -> Result<(String, Descriptor), OciFault> {
+    if manifests.is_empty() {
+        return Err(OciFault::NoImage);
+    }
     let names: BTreeSet<_> = manifests
         .iter()
         .filter_map(name)

@@ -7,7 +7,7 @@ const MAX_LISTED: usize = 20;
 
 /// The names that there are, for an error.
 pub(crate) fn listed(names: &[String]) -> String {
-    let mut parts: Vec<_> = names.iter().take(MAX_LISTED).map(|n| shown(n)).collect();
+    let mut parts: Vec<_> = names.iter().take(MAX_LISTED).map(shown).collect();
     if names.len() > MAX_LISTED {
         parts.push(format!("{} more", names.len() - MAX_LISTED));
     }

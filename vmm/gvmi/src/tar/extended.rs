@@ -66,12 +66,13 @@ impl Extended {
 
     fn take(&mut self, record: Record<'_>) -> Option<()> {
         match record.key {
-            b"path" => self.path = Some(record.value.to_vec()),
-            b"linkpath" => self.link = Some(record.value.to_vec()),
-            b"uid" => self.uid = Some(record.number()?),
-            b"gid" => self.gid = Some(record.number()?),
-            b"size" => self.size = Some(record.number()?),
-            b"mtime" => self.mtime = Some(seconds(record.value)?),
+            // An empty value takes back what was said; the header counts.
+            b"path" => self.path = own(record, |record| Some(record.value.to_vec()))?,
+            b"linkpath" => self.link = own(record, |record| Some(record.value.to_vec()))?,
+            b"uid" => self.uid = own(record, |record| record.number())?,
+            b"gid" => self.gid = own(record, |record| record.number())?,
+            b"size" => self.size = own(record, |record| record.number())?,
+            b"mtime" => self.mtime = own(record, |record| seconds(record.value))?,
             key => {
                 if let Some(name) = key.strip_prefix(b"SCHILY.xattr.") {
                     self.add_xattr(name.to_vec(), record.value.to_vec(), true);
@@ -130,6 +131,14 @@ impl Extended {
             .map(|found| found.xattr)
             .partition(|xattr| storable(&xattr.name));
         Ok((kept, left.into_iter().map(|xattr| xattr.name).collect()))
+    }
+}
+
+/// What `record` says, read by `read`: nothing, if it is empty.
+fn own<'a, T>(record: Record<'a>, read: impl FnOnce(Record<'a>) -> Option<T>) -> Option<Option<T>> {
+    match record.value {
+        [] => Some(None),
+        _ => read(record).map(Some),
     }
 }
 
@@ -271,6 +280,24 @@ mod tests {
         ];
         assert_eq!(kept, expected);
         assert_eq!(left, [b"system.posix_acl_access"]);
+    }
+
+    #[test]
+    fn empty_values_leave_it_to_the_header() {
+        let mut extended = Extended::default();
+        for value in [&b"7"[..], b""] {
+            for key in [&b"path"[..], b"linkpath", b"uid", b"gid", b"size", b"mtime"] {
+                let mut data = Vec::new();
+                Record { key, value }.write_to(&mut data);
+                extended.read(&data).unwrap();
+            }
+            let numbers = [extended.uid, extended.gid, extended.size];
+            let names = [extended.path.as_deref(), extended.link.as_deref()];
+            let expected = (!value.is_empty()).then_some(7);
+            assert_eq!(numbers, [expected; 3]);
+            assert_eq!(extended.mtime.map(u64::from), expected);
+            assert_eq!(names, [expected.map(|_| value); 2]);
+        }
     }
 
     #[test]

@@ -111,7 +111,7 @@ fn describe(found: Found) -> String {
         Found::Compressed(by) => {
             format!("a file compressed with {by} (unpack it first: `{by} -dc FILE | …`)")
         }
-        found => found.to_string(),
+        found => format!("{found} ({})", found.instead_of_tar()),
     }
 }
 

@@ -196,7 +196,7 @@ impl<R: Read> Reader<R> {
             b'6' => Kind::Fifo,
             kind => {
                 let name = shown(name);
-                let kind = shown(&[kind]);
+                let kind = shown([kind]);
                 self.warnings
                     .add(format!("{name} is of kind `{kind}` and left out"));
                 self.skip(self.data.stored)?;
@@ -277,6 +277,10 @@ impl<R: Read> Reader<R> {
             let ends_here = self.offset == start && start > 0;
             if ends_here && self.end_mark == EndMark::Optional {
                 return Ok(None);
+            }
+            if self.offset == 0 {
+                let found = Found::Empty;
+                return Err(TarError::NotTar { found });
             }
             return Err(self.truncated());
         };

@@ -201,7 +201,7 @@ fn each_fault_of_an_archive_has_its_own_answer() {
     let answer = changed(&|files| files[2].1.truncate(9));
     assert!(matches!(answer, OciFault::Json { .. }), "{answer:?}");
     let answer = changed(&|files| files[2].1 = b"[]".to_vec());
-    assert!(matches!(answer, OciFault::NoSuchImage { .. }), "{answer:?}");
+    assert!(matches!(answer, OciFault::NoImage), "{answer:?}");
     let answer = changed(&|files| files[2].1.resize(5 << 20, b' '));
     assert!(matches!(answer, OciFault::JsonTooLong { .. }), "{answer:?}");
     let answer = fault(&with_manifest(

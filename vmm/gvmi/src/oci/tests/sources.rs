@@ -77,7 +77,9 @@ fn what_can_be_no_archive_is_an_error_that_names_it() {
     let error = recognise(text).unwrap_err();
     assert_eq!(
         error.to_string(),
-        format!("{text}: not a tar archive: a squashfs (see the path)")
+        format!(
+            "{text}: not a tar archive: a squashfs (a gvmi image is one already, and need not be built)"
+        )
     );
     let pipe = dir.path().join("pipe");
     mkfifo(&pipe, Mode::S_IRWXU).unwrap();
