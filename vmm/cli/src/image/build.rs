@@ -143,26 +143,34 @@ fn of_source(error: BuildError, source: &impl Display) -> Error {
     }
 }
 
-/// The two times that layers are read.
-struct Stages {
-    check: Stage,
-    pack: Stage,
+/// The two times that layers are read: one after the other is told of.
+struct Stages<'a> {
+    report: &'a Report,
+    now: Option<(Pass, Stage)>,
 }
 
-impl Stages {
-    fn new(report: &Report) -> Self {
-        Stages {
-            check: report.stage("check"),
-            pack: report.stage("pack"),
-        }
+impl<'a> Stages<'a> {
+    fn new(report: &'a Report) -> Self {
+        Stages { report, now: None }
     }
 
     fn set(&mut self, progress: Progress) {
-        let stage = match progress.pass {
-            Pass::Index => &mut self.check,
-            Pass::Pack => &mut self.pack,
-        };
-        stage.set(progress.done, progress.total);
+        if self
+            .now
+            .as_ref()
+            .is_none_or(|(pass, _)| *pass != progress.pass)
+        {
+            // The one before leaves the terminal first.
+            self.now = None;
+            let name = match progress.pass {
+                Pass::Index => "check",
+                Pass::Pack => "pack",
+            };
+            self.now = Some((progress.pass, self.report.stage(name)));
+        }
+        if let Some((_, stage)) = &mut self.now {
+            stage.set(progress.done, progress.total);
+        }
     }
 }
 
