@@ -61,12 +61,11 @@ pub fn run(seconds: u64, only: &[String]) -> Result<Tally> {
                 while let Some(name) = take(&next) {
                     say(&format!("fuzzing {name} for {seconds} s"));
                     let program = folder.join(TARGET).join("release").join(name);
-                    let outcome = run_one(&program, name, &folder, seconds);
-                    if let Err(error) = &outcome {
-                        eprintln!("fuzz target {name}: {error:#}");
-                    }
-                    let mut tally = tally.lock().expect("no target panics");
-                    tally.add(Tally::one(outcome.is_ok()));
+                    let outcome = match run_one(&program, name, &folder, seconds) {
+                        Ok(()) => Tally::passed(),
+                        Err(error) => Tally::failed(format!("fuzz target {name}: {error:#}")),
+                    };
+                    tally.lock().expect("no target panics").add(outcome);
                 }
             });
         }

@@ -1,29 +1,43 @@
-//! Counting test results in the output of test programs as it passes by.
+//! Counting test results in the output of test programs as it passes by, and
+//! keeping what failed for the end, where it is looked for.
 
 use std::fmt;
 use std::io::{self, Write};
+use std::mem;
 
 /// A longer line is no result; it is not kept in memory.
 const MAX_LINE: usize = 64 << 10;
+/// Most bytes of a failed test's output that are told again at the end.
+const MAX_OUTPUT: usize = 2 << 10;
+/// Most failures that are told again.
+const MAX_FAILURES: usize = 50;
 
 /// What the tests said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Signed, because a test that skips itself is taken off before the
     /// program's own count, which has it among the passed, is added.
     passed: i64,
     pub failed: i64,
     pub skipped: i64,
-    /// Number of test programs that got to their end.
-    pub programs: i64,
+    /// What failed and what it said, the first ones.
+    failures: Vec<String>,
 }
 
 impl Tally {
-    /// One thing that passed or failed.
-    pub fn one(passed: bool) -> Self {
+    /// One thing that passed.
+    pub fn passed() -> Self {
         Self {
-            passed: i64::from(passed),
-            failed: i64::from(!passed),
+            passed: 1,
+            ..Self::default()
+        }
+    }
+
+    /// One thing that failed, and why.
+    pub fn failed(why: String) -> Self {
+        Self {
+            failed: 1,
+            failures: vec![why],
             ..Self::default()
         }
     }
@@ -33,30 +47,22 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.skipped += other.skipped;
-        self.programs += other.programs;
+        self.failures.extend(other.failures);
+        self.failures.truncate(MAX_FAILURES);
     }
 
     /// Number of tests that ran.
     pub fn ran(&self) -> i64 {
         self.passed + self.failed
     }
-
-    fn line(&mut self, line: &str) {
-        if let Some(result) = line.strip_prefix("test result: ") {
-            self.passed += number_before(result, " passed");
-            self.failed += number_before(result, " failed");
-            self.skipped += number_before(result, " ignored");
-            self.programs += 1;
-        } else if line.contains("SKIP: ") {
-            self.skipped += 1;
-            self.passed -= 1;
-        }
-    }
 }
 
-/// The closing line, which other programs may read.
+/// What failed, and the closing line, which other programs may read.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for failure in &self.failures {
+            writeln!(f, "FAILED {}", failure.trim_end())?;
+        }
         let Self {
             passed,
             failed,
@@ -78,7 +84,21 @@ pub struct Counter<W> {
     to: W,
     line: Vec<u8>,
     /// What was counted up to the last line end.
-    pub tally: Tally,
+    tally: Tally,
+    /// The test program that runs now, where lines `==> NAME` tell.
+    program: Option<String>,
+    part: Part,
+}
+
+/// Where in a test program's output a line is.
+#[derive(Default)]
+enum Part {
+    #[default]
+    Running,
+    /// What a failed test said: its name, then lines.
+    Output(String),
+    /// The names of the failed tests.
+    Names,
 }
 
 impl<W: Write> Counter<W> {
@@ -88,8 +108,84 @@ impl<W: Write> Counter<W> {
             to,
             line: Vec::new(),
             tally: Tally::default(),
+            program: None,
+            part: Part::default(),
         }
     }
+
+    /// What was counted; a program that did not get to its end has failed.
+    pub fn into_tally(mut self) -> Tally {
+        self.end_output();
+        self.end_program();
+        self.tally
+    }
+
+    fn line(&mut self, line: &str) {
+        if let (Part::Running, Some(program)) = (&self.part, line.strip_prefix("==> ")) {
+            self.end_program();
+            self.program = Some(program.to_owned());
+        } else if let Some(result) = line.strip_prefix("test result: ") {
+            self.end_output();
+            self.program = None;
+            self.tally.passed += number_before(result, " passed");
+            self.tally.failed += number_before(result, " failed");
+            self.tally.skipped += number_before(result, " ignored");
+        } else if line == "failures:" {
+            self.end_output();
+            self.part = Part::Names;
+        } else if let Some(name) = output_of(line) {
+            self.end_output();
+            let name = self.in_program(name);
+            self.part = Part::Output(name);
+        } else if line.contains("SKIP: ") {
+            self.tally.skipped += 1;
+            self.tally.passed -= 1;
+        } else if let Part::Output(output) = &mut self.part {
+            // Frames of a backtrace are indented, and would hide the message.
+            if output.len() + line.len() < MAX_OUTPUT && !line.starts_with("  ") {
+                output.push('\n');
+                output.push_str(line);
+            }
+        } else if let (Part::Names, Some(name)) = (&self.part, line.strip_prefix("    ")) {
+            let name = self.in_program(name);
+            let told = |failure: &String| failure.lines().next() == Some(&name);
+            if !self.tally.failures.iter().any(told) {
+                self.fail(name);
+            }
+        }
+    }
+
+    fn in_program(&self, test: &str) -> String {
+        match &self.program {
+            Some(program) => format!("{program}: {test}"),
+            None => test.to_owned(),
+        }
+    }
+
+    fn end_output(&mut self) {
+        if let Part::Output(output) = mem::take(&mut self.part) {
+            self.fail(output);
+        }
+    }
+
+    fn end_program(&mut self) {
+        if let Some(program) = self.program.take() {
+            let why = format!("{program}: the program did not get to its end");
+            self.tally.add(Tally::failed(why));
+        }
+    }
+
+    /// Keeps what failed; the program's own result counts it.
+    fn fail(&mut self, failure: String) {
+        if self.tally.failures.len() < MAX_FAILURES {
+            self.tally.failures.push(failure);
+        }
+    }
+}
+
+/// The test in the line that precedes a failed one's output.
+fn output_of(line: &str) -> Option<&str> {
+    line.strip_prefix("---- ")?.strip_suffix(" stdout ----")
 }
 
 impl<W: Write> Write for Counter<W> {
@@ -97,8 +193,8 @@ impl<W: Write> Write for Counter<W> {
         let written = self.to.write(bytes)?;
         for &byte in &bytes[..written] {
             if byte == b'\n' {
-                self.tally.line(&String::from_utf8_lossy(&self.line));
-                self.line.clear();
+                let line = mem::take(&mut self.line);
+                self.line(&String::from_utf8_lossy(&line));
             } else if self.line.len() < MAX_LINE {
                 self.line.push(byte);
             }
@@ -122,7 +218,7 @@ mod tests {
             counter.write_all(piece).expect("a vector takes everything");
         }
         assert_eq!(counter.to, output.as_bytes());
-        counter.tally
+        counter.into_tally()
     }
 
     #[test]
@@ -134,7 +230,6 @@ mod tests {
              test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 5 filtered out\n",
         );
         assert_eq!(tally.to_string(), "15 passed, 2 failed, 1 skipped");
-        assert_eq!(tally.programs, 2);
     }
 
     #[test]
@@ -144,5 +239,46 @@ mod tests {
              test result: ok. 4 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n",
         );
         assert_eq!(tally.to_string(), "3 passed, 0 failed, 1 skipped");
+    }
+
+    #[test]
+    fn what_failed_is_told_again_without_its_backtrace() {
+        let tally = count(
+            "==> boot\n\
+             test starts ... FAILED\n\n\
+             failures:\n\n\
+             ---- starts stdout ----\n\
+             thread 'starts' panicked at tests/boot.rs:7:9:\n\
+             no guest\n\
+             stack backtrace:\n   \
+                0: core::panicking::panic_fmt\n\n\
+             failures:\n    starts\n    says_nothing\n\n\
+             test result: FAILED. 1 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n",
+        );
+        assert_eq!(
+            tally.to_string(),
+            "FAILED boot: starts\n\
+             thread 'starts' panicked at tests/boot.rs:7:9:\n\
+             no guest\n\
+             stack backtrace:\n\
+             FAILED boot: says_nothing\n\
+             1 passed, 2 failed, 0 skipped"
+        );
+    }
+
+    #[test]
+    fn program_without_a_result_has_failed() {
+        let tally = count(
+            "==> boot\n\
+             ==> exec\n\
+             test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n\
+             ==> ends\n",
+        );
+        assert_eq!(
+            tally.to_string(),
+            "FAILED boot: the program did not get to its end\n\
+             FAILED ends: the program did not get to its end\n\
+             1 passed, 2 failed, 0 skipped"
+        );
     }
 }

@@ -57,10 +57,11 @@ pub fn run(selection: &Selection) -> Result<i32> {
         tally.add(fuzz::run(seconds, &[])?);
     }
     let end_to_end = end_to_end_tests(selection)?;
+    let skipped = end_to_end.skipped;
     tally.add(end_to_end);
     println!("{tally}");
     ensure!(tally.ran() > 0, "no test has a name like that");
-    ensure!(end_to_end.skipped == 0, "end-to-end tests were skipped");
+    ensure!(skipped == 0, "end-to-end tests were skipped");
     Ok(i32::from(tally.failed > 0))
 }
 
@@ -81,10 +82,10 @@ fn unit_tests(filter: &[String]) -> Result<Tally> {
         &mut counter,
     )?;
     let status = test.wait().context("wait for cargo")?;
-    let mut tally = counter.tally;
+    let mut tally = counter.into_tally();
     if !status.success() && tally.failed == 0 {
-        // It did not compile, or a test program crashed before its summary.
-        tally.add(Tally::one(false));
+        let why = "a unit test program did not compile or did not get to its end";
+        tally.add(Tally::failed(why.into()));
     }
     Ok(tally)
 }
@@ -141,19 +142,16 @@ fn run_programs(
     say("end-to-end tests");
     let argv = vec!["sh".into(), "-c".into(), script(programs, filter)];
     let mut out = Counter::new(io::stdout());
-    let mut err = Counter::new(io::stderr());
-    let outcome = place.run(argv, env.to_vec(), limit, &mut out, &mut err);
+    let outcome = place.run(argv, env.to_vec(), limit, &mut out, &mut io::stderr());
     out.flush()?;
-    let mut tally = out.tally;
-    tally.add(err.tally);
-    let expected = i64::try_from(programs.len()).unwrap_or(i64::MAX);
-    let unfinished = expected - tally.programs;
-    for _ in 0..unfinished {
-        tally.add(Tally::one(false));
-    }
+    let mut tally = out.into_tally();
     match outcome {
-        Err(error) => eprintln!("end-to-end tests: {error:#}"),
-        Ok(_) if unfinished > 0 => eprintln!("{unfinished} test programs did not finish"),
+        Err(error) => tally.add(Tally::failed(format!("end-to-end tests: {error:#}"))),
+        Ok(0) => {}
+        Ok(code) if tally.failed == 0 => {
+            let why = format!("end-to-end tests: exit status {code} without a failed test");
+            tally.add(Tally::failed(why));
+        }
         Ok(_) => {}
     }
     Ok(tally)
@@ -174,7 +172,8 @@ pub fn environment(built: &Built) -> Result<Vec<(OsString, OsString)>> {
     ])
 }
 
-/// A shell script that runs every program and fails when one of them did.
+/// A shell script that runs every program and fails when one of them did. All output
+/// goes one way, so that it stays in order.
 fn script(programs: &[PathBuf], filter: &[String]) -> OsString {
     let mut script = OsString::from("failed=0\n");
     for program in programs {
@@ -184,7 +183,7 @@ fn script(programs: &[PathBuf], filter: &[String]) -> OsString {
             script.push(" ");
             script.push(shell_word(word.as_ref()));
         }
-        script.push(" || failed=1\n");
+        script.push(" 2>&1 || failed=1\n");
     }
     script.push("exit $failed\n");
     script
