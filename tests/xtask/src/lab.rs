@@ -33,6 +33,10 @@ const DEFAULT_MEMORY: &str = "6G";
 const TRANSLATIONS_MIB: u32 = 64;
 /// Longest time from QEMU's start to the command's; 5 seconds are usual.
 const BOOT_LIMIT: Duration = Duration::from_secs(180);
+/// How often the machine is woken. QEMU 7.2 now and then loses the timer of a processor that
+/// runs guests, after which the machine sleeps until a device interrupts it: without this, for
+/// hours. A key on the console interrupts.
+const WAKE: Duration = Duration::from_secs(2);
 /// What each stream's name is to the lab's init, with the direction seen
 /// from the lab.
 const PORTS: [&str; 4] = ["stdin", "stdout", "stderr", "status"];
@@ -131,10 +135,10 @@ impl Lab {
             stdin.shutdown(Shutdown::Write)?;
         }
         std::thread::scope(|scope| {
-            let relay = Relay::start(scope, serial, complaints, status);
+            let relay = Relay::start(scope, &serial, complaints, status);
             relay.copy(scope, out, stdout);
             relay.copy(scope, err, stderr);
-            let outcome = self.follow(&relay);
+            let outcome = self.follow(&relay, &serial);
             // The status is the last thing that the lab sends, so nothing is
             // lost; every stream ends with QEMU, and with it every thread.
             stop(&mut machine);
@@ -143,11 +147,13 @@ impl Lab {
     }
 
     /// Waits for the exit status, or for a reason why it will never come.
-    fn follow(&self, relay: &Relay<'_>) -> Result<i32> {
+    fn follow(&self, relay: &Relay<'_>, mut serial: &UnixStream) -> Result<i32> {
         let mut deadline = Some(Instant::now() + BOOT_LIMIT);
         let mut up = false;
         loop {
-            match relay.next(deadline) {
+            let now = Instant::now();
+            let wake = now + WAKE;
+            match relay.next(deadline.map_or(wake, |deadline| deadline.min(wake))) {
                 Some(Event::Up) => {
                     up = true;
                     deadline = self.limit.map(|limit| Instant::now() + limit);
@@ -158,6 +164,10 @@ impl Lab {
                     bail!("lab: the emulated machine died while the command ran")
                 }
                 Some(Event::MachineGone) => bail!("lab: the emulated machine did not come up"),
+                None if deadline.is_none_or(|deadline| now < deadline) => {
+                    // A machine that is gone is told of by its own event.
+                    let _ = serial.write_all(b"\n");
+                }
                 None if up => bail!(
                     "lab: the command took longer than its limit of {} s",
                     self.limit.unwrap_or_default().as_secs()

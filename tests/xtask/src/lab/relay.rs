@@ -41,7 +41,7 @@ impl<'scope> Relay<'scope> {
     /// Starts the threads for everything but the command's output.
     pub fn start(
         scope: &'scope Scope<'scope, '_>,
-        serial: UnixStream,
+        serial: &'scope UnixStream,
         complaints: ChildStderr,
         status: UnixStream,
     ) -> Self {
@@ -82,10 +82,7 @@ impl<'scope> Relay<'scope> {
     }
 
     /// The next event; none when the deadline passes first.
-    pub fn next(&self, deadline: Option<Instant>) -> Option<Event> {
-        let Some(deadline) = deadline else {
-            return self.events.recv().ok();
-        };
+    pub fn next(&self, deadline: Instant) -> Option<Event> {
         let left = deadline.saturating_duration_since(Instant::now());
         self.events.recv_timeout(left).ok()
     }
@@ -160,7 +157,7 @@ fn keep_complaints(complaints: ChildStderr, tail: &Mutex<VecDeque<u8>>) {
     }
 }
 
-fn keep_tail(mut serial: UnixStream, tail: &Mutex<VecDeque<u8>>) {
+fn keep_tail(mut serial: &UnixStream, tail: &Mutex<VecDeque<u8>>) {
     let mut buffer = [0; 4096];
     while let Ok(length @ 1..) = serial.read(&mut buffer) {
         keep(tail, &buffer[..length]);
