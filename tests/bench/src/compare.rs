@@ -6,6 +6,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 
+use crate::host::processor;
 use crate::options::Options;
 use crate::plot;
 use crate::rows::Rows;
@@ -72,18 +73,4 @@ fn caption(options: &Options, kernel: &str) -> String {
         options.words().join(" "),
         processor()
     )
-}
-
-/// The processor's name, and whether it is an emulated one.
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let name = name.map_or("of unknown kind", |(_, name)| name);
-    let vendor = fs::read_to_string("/sys/class/dmi/id/sys_vendor").unwrap_or_default();
-    match vendor.trim() {
-        "QEMU" => format!("{name} emulated by QEMU"),
-        _ => name.to_owned(),
-    }
 }

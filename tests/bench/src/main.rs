@@ -10,6 +10,7 @@
 
 mod compare;
 mod guest;
+mod host;
 mod images;
 mod networks;
 mod options;

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::host;
+
 /// Longest time that anything may take.
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -48,8 +50,9 @@ pub fn done(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Time until a line of its output contains `words`; then it is killed.
+/// In washed memory, the time until a line of its output contains `words`; then it is killed.
 pub fn until_line(command: Command, words: &'static str) -> Result<Duration> {
+    host::wash();
     let begin = Instant::now();
     let name = format!("{command:?}");
     let (running, reader) = start(command)?;
@@ -74,8 +77,9 @@ pub fn until_line(command: Command, words: &'static str) -> Result<Duration> {
     }
 }
 
-/// Time until it has exited with 0, having written `expected`.
+/// In washed memory, the time until it has exited with 0, having written `expected`.
 pub fn until_exit(mut command: Command, expected: &str) -> Result<Duration> {
+    host::wash();
     let begin = Instant::now();
     let name = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped());
