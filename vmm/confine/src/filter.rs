@@ -68,11 +68,6 @@ fn compile(
     mismatch: SeccompAction,
 ) -> Result<BpfProgram, BackendError> {
     let logging = mismatch == SeccompAction::Log;
-    let refused = table
-        .refused
-        .iter()
-        .filter(|refuse| refuse.when_logging || !logging)
-        .filter(|refuse| !also.contains(&refuse.call));
     let mut rules = rules(table.allowed)?;
     for call in also {
         if *call == libc::SYS_ioctl {
@@ -81,25 +76,25 @@ fn compile(
             rules.insert(*call, Vec::new());
         }
     }
-    let (plain, tested): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        (rules.into_iter()).partition(|(_, tests)| tests.is_empty());
-    let filter = SeccompFilter::new(tested, mismatch, SeccompAction::Allow, TargetArch::x86_64)?;
-    let tested: BpfProgram = filter.try_into()?;
+    let mut answers: BTreeMap<i64, Answer> = (rules.iter())
+        .map(|(call, tests)| (*call, tests.is_empty().then_some(libc::SECCOMP_RET_ALLOW)))
+        .collect();
+    let refused = table.refused.iter();
+    for refuse in refused.filter(|refuse| refuse.when_logging || !logging) {
+        if !also.contains(&refuse.call) {
+            let errno = libc::SECCOMP_RET_ERRNO | refuse.errno as u32;
+            answers.insert(refuse.call, Some(errno));
+        }
+    }
+    rules.retain(|_, tests| !tests.is_empty());
+    let otherwise = mismatch.clone().into();
+    let tested = SeccompFilter::new(rules, mismatch, SeccompAction::Allow, TargetArch::x86_64)?;
 
-    let mut program = answers(refused.map(|refuse| {
-        let errno = libc::SECCOMP_RET_ERRNO | refuse.errno as u32;
-        (refuse.call, errno)
-    }));
-    program.extend(tested);
-    // seccompiler takes five instructions for a call that is allowed whatever its
-    // arguments, where two do. The kernel runs a new filter for every call that
-    // there is, so a long one delays the start of its thread. Ours go before its
-    // last instruction, which is for calls that it has no rule for.
-    let otherwise = program.pop();
-    program.extend(answers(
-        (plain.into_keys()).map(|call| (call, libc::SECCOMP_RET_ALLOW)),
-    ));
-    program.extend(otherwise);
+    // seccompiler has one answer a filter and looks at one call after the other. The kernel
+    // tries a new filter with every call that there is, so a long way through it delays the
+    // start of its thread. Ours comes first and decides by the number alone where it can.
+    let mut program = by_number(&segments(&answers, otherwise));
+    program.extend(BpfProgram::try_from(tested)?);
     Ok(program)
 }
 
@@ -145,39 +140,135 @@ fn no_typing() -> Result<SeccompRule, BackendError> {
     SeccompRule::new(TYPING.map(differs).into_iter().collect::<Result<_, _>>()?)
 }
 
-/// Instructions that answer these calls and no others, which seccompiler has no
-/// words for where the answer is an error: it knows two answers a filter.
-fn answers(calls: impl Iterator<Item = (i64, u32)>) -> BpfProgram {
-    // Offset of the call's number in struct seccomp_data.
-    const NUMBER: u32 = 0;
-    let instruction = |code: u32, jt, jf, k| sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let mut program = vec![instruction(
-        libc::BPF_LD | libc::BPF_W | libc::BPF_ABS,
-        0,
-        0,
-        NUMBER,
-    )];
-    for (call, answer) in calls {
-        program.push(instruction(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            call as u32,
-        ));
-        program.push(instruction(libc::BPF_RET | libc::BPF_K, 0, 0, answer));
+/// What a call gets; none where that depends on its arguments.
+type Answer = Option<u32>;
+
+/// The same in stretches of numbers, each with the first one. Numbers without an answer,
+/// those of other ABIs among them, get `otherwise`.
+fn segments(answers: &BTreeMap<i64, Answer>, otherwise: u32) -> Vec<(u32, Answer)> {
+    let mut segments = vec![(0, Some(otherwise))];
+    for (call, answer) in answers {
+        let call = *call as u32;
+        // What follows the call before ends where it began, or has its answer.
+        segments.pop_if(|(first, _)| *first == call);
+        if segments.last().is_none_or(|(_, last)| last != answer) {
+            segments.push((call, *answer));
+        }
+        segments.push((call + 1, Some(otherwise)));
     }
+    segments
+}
+
+/// A program that answers by the call's number, or goes on behind its end, as it does for
+/// calls of another architecture.
+fn by_number(segments: &[(u32, Answer)]) -> BpfProgram {
+    // Offsets in struct seccomp_data, and AUDIT_ARCH_X86_64 of linux/audit.h.
+    const NUMBER: u32 = 0;
+    const ARCHITECTURE: u32 = 4;
+    const X86_64: u32 = 0xc000_003e;
+    let search = search(segments);
+    let mut program = vec![
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, ARCHITECTURE),
+        execute_next_if(libc::BPF_JEQ, X86_64),
+        skip(1),
+        skip(search.len() + 1),
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, NUMBER),
+    ];
+    program.extend(search);
     program
+}
+
+/// Halves the segments until one is left.
+fn search(segments: &[(u32, Answer)]) -> BpfProgram {
+    if let [(_, answer)] = segments {
+        let answer = answer.map(|answer| statement(libc::BPF_RET | libc::BPF_K, answer));
+        return answer.into_iter().collect();
+    }
+    let (low, high) = segments.split_at(segments.len() / 2);
+    let first = high[0].0;
+    let (mut low, high) = (search(low), search(high));
+    low.push(skip(high.len()));
+    let mut program = vec![execute_next_if(libc::BPF_JGE, first), skip(low.len())];
+    program.extend(low);
+    program.extend(high);
+    program
+}
+
+/// Jumps over the next instruction unless the loaded value compares so to `k`.
+fn execute_next_if(comparison: u32, k: u32) -> sock_filter {
+    sock_filter {
+        jf: 1,
+        ..statement(libc::BPF_JMP | comparison | libc::BPF_K, k)
+    }
+}
+
+fn skip(instructions: usize) -> sock_filter {
+    statement(libc::BPF_JMP | libc::BPF_JA, instructions as u32)
+}
+
+fn statement(code: u32, k: u32) -> sock_filter {
+    sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: 0,
+        k,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::ops::ControlFlow;
+
     use super::*;
     use crate::tables;
+
+    const TABLES: [Table; 6] = [
+        tables::START_UP,
+        tables::VCPU,
+        tables::EVENT_LOOP,
+        tables::BLOCK_IO,
+        tables::FILE_SERVER,
+        tables::FORWARDER,
+    ];
+    const X86_64: u32 = 0xc000_003e;
+    const I386: u32 = 0x4000_0003;
+
+    /// What the kernel makes of a program for a call whose arguments are all 0.
+    fn run(program: &[sock_filter], architecture: u32, call: u32) -> u32 {
+        let (mut at, mut value) = (0, 0);
+        loop {
+            match step(&program[at], architecture, call, &mut value) {
+                ControlFlow::Continue(skipped) => at += 1 + skipped,
+                ControlFlow::Break(answer) => return answer,
+            }
+        }
+    }
+
+    fn step(
+        instruction: &sock_filter,
+        architecture: u32,
+        call: u32,
+        value: &mut u32,
+    ) -> ControlFlow<u32, usize> {
+        let &sock_filter { code, jt, jf, k } = instruction;
+        let branch = |holds| ControlFlow::Continue(usize::from(if holds { jt } else { jf }));
+        match code {
+            0x06 => return ControlFlow::Break(k),
+            0x05 => return ControlFlow::Continue(k as usize),
+            0x15 => return branch(*value == k),
+            0x25 => return branch(*value > k),
+            0x35 => return branch(*value >= k),
+            0x54 => *value &= k,
+            0x20 => {
+                *value = [call, architecture]
+                    .get(k as usize / 4)
+                    .copied()
+                    .unwrap_or(0)
+            }
+            other => panic!("instruction {other:#x}"),
+        }
+        ControlFlow::Continue(0)
+    }
 
     const FCNTL_GETFD: &[Allow] = &[Allow {
         call: libc::SYS_fcntl,
@@ -221,14 +312,7 @@ mod tests {
 
     #[test]
     fn no_table_allows_to_start_a_program_or_to_trace_another() {
-        for table in [
-            tables::START_UP,
-            tables::VCPU,
-            tables::EVENT_LOOP,
-            tables::BLOCK_IO,
-            tables::FILE_SERVER,
-            tables::FORWARDER,
-        ] {
+        for table in TABLES {
             let rules = rules(table.allowed).unwrap();
             for call in [
                 libc::SYS_execve,
@@ -245,5 +329,79 @@ mod tests {
                 assert!(!rules.contains_key(&call), "system call {call}");
             }
         }
+    }
+
+    #[test]
+    fn every_number_gets_what_its_table_says() {
+        for table in TABLES {
+            let program = compile(table, &[], SeccompAction::Trap).unwrap();
+            assert!(program.len() <= 4096, "BPF_MAXINSNS");
+            let rules = rules(table.allowed).unwrap();
+            for call in 0..600 {
+                let number = i64::from(call);
+                let refused = table.refused.iter().find(|refuse| refuse.call == number);
+                let expected = match (refused, rules.get(&number)) {
+                    (Some(refuse), _) => libc::SECCOMP_RET_ERRNO | refuse.errno as u32,
+                    (None, None) => libc::SECCOMP_RET_TRAP,
+                    (None, Some(tests)) if tests.is_empty() => libc::SECCOMP_RET_ALLOW,
+                    // Its tests are seccompiler's.
+                    (None, Some(_)) => continue,
+                };
+                assert_eq!(run(&program, X86_64, call), expected, "system call {call}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_are_looked_at_where_the_number_does_not_decide() {
+        // Request 0 is fcntl's F_DUPFD and none of ioctl's.
+        let zero = &[Allow {
+            call: libc::SYS_fcntl,
+            when: &[Test {
+                index: 1,
+                mask: u32::MAX,
+                value: 0,
+            }],
+        }];
+        for (allowed, answer) in [
+            (FCNTL_GETFD, libc::SECCOMP_RET_TRAP),
+            (zero, libc::SECCOMP_RET_ALLOW),
+        ] {
+            let table = Table {
+                allowed: Box::leak(Box::new([allowed])),
+                refused: &[],
+            };
+            let program = compile(table, &[libc::SYS_read], SeccompAction::Trap).unwrap();
+            assert_eq!(run(&program, X86_64, libc::SYS_fcntl as u32), answer);
+            let read = run(&program, X86_64, libc::SYS_read as u32);
+            assert_eq!(read, libc::SECCOMP_RET_ALLOW);
+        }
+    }
+
+    #[test]
+    fn calls_of_other_abis_are_never_allowed() {
+        let read = libc::SYS_read as u32;
+        for table in TABLES {
+            let program = compile(table, &[], SeccompAction::Trap).unwrap();
+            let i386 = run(&program, I386, read);
+            assert_eq!(i386, libc::SECCOMP_RET_KILL_PROCESS);
+            // Numbers of the x32 ABI have bit 30.
+            let x32 = run(&program, X86_64, 1 << 30 | read);
+            assert_eq!(x32, libc::SECCOMP_RET_TRAP);
+        }
+    }
+
+    /// As many steps as the kernel goes for each call when it loads a filter.
+    #[test]
+    fn number_is_found_in_few_steps() {
+        let program = compile(tables::START_UP, &[], SeccompAction::Trap).unwrap();
+        let (mut at, mut value, mut steps) = (0, 0, 0);
+        while let ControlFlow::Continue(skipped) =
+            step(&program[at], X86_64, libc::SYS_futex as u32, &mut value)
+        {
+            at += 1 + skipped;
+            steps += 1;
+        }
+        assert!(steps < 30, "{steps} steps through {}", program.len());
     }
 }
