@@ -2,8 +2,9 @@
 //! microvm with the same kernel, the same initramfs and the same disk.
 //!
 //! Prints a table in Markdown. Runs alternate, so that a machine that slows
-//! down does so for both; the figures are medians, and only the ratio means
-//! something on an emulated machine. Process start is included.
+//! down does so for both; the figures are medians, the ratio that of one run's
+//! times, and only it means something on an emulated machine. Process start is
+//! included.
 //!
 //! `cargo xtask bench [-- RUNS]`. With the word `volumes`, `networks` or
 //! `images` it measures those instead.
@@ -21,6 +22,7 @@ mod setup;
 mod table;
 mod volumes;
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -41,7 +43,9 @@ fn main() -> Result<()> {
         return images::run(arguments);
     }
     let runs = match std::env::args().nth(1) {
-        Some(text) => text.parse().context("the argument is a number of runs")?,
+        Some(text) => (text.parse::<NonZeroUsize>())
+            .context("the argument is a number of runs")?
+            .get(),
         None => RUNS,
     };
     let setup = Setup::new()?;
@@ -65,11 +69,18 @@ fn main() -> Result<()> {
     println!("{runs} runs each, alternating; kernel {kernel}; median (minimum to maximum) in ms\n");
     println!("| from process start | shem | QEMU microvm | ratio |");
     println!("| --- | --- | --- | --- |");
-    let ratio = median(&mut shem_init).as_secs_f64() / median(&mut qemu_init).as_secs_f64();
+    let pairs = shem_init.iter().zip(&qemu_init);
+    let mut ratios: Vec<_> = pairs
+        .map(|(shem, qemu)| shem.as_secs_f64() / qemu.as_secs_f64())
+        .collect();
+    ratios.sort_by(f64::total_cmp);
     println!(
-        "| to init's first line | {} | {} | {ratio:.2} |",
+        "| to init's first line | {} | {} | {:.2} ({:.2} to {:.2}) |",
         show(&mut shem_init),
-        show(&mut qemu_init)
+        show(&mut qemu_init),
+        ratios[runs / 2],
+        ratios[0],
+        ratios[runs - 1],
     );
     println!(
         "| to output and exit of `echo` from a .gvmi | {} | | |",
