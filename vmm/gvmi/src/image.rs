@@ -111,6 +111,12 @@ impl Contents {
         Self::read(bytes, bytes.len() as u64)
     }
 
+    /// Reads an image that may have no path yet.
+    pub fn from_file(file: &File) -> Result<Self, Fault> {
+        let len = file.metadata().map_err(Fault::Read)?.len();
+        Self::read(file, len)
+    }
+
     pub(crate) fn read<S: Source + ?Sized>(source: &S, file_len: u64) -> Result<Self, Fault> {
         if file_len < trailer::MIN_FILE_LEN {
             return Err(Fault::TooShort {

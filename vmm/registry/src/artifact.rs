@@ -6,7 +6,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use gvmi::{Digest, Draft};
+use gvmi::{Contents, Digest, Draft};
 use oci_client::Reference;
 use oci_client::annotations::ORG_OPENCONTAINERS_IMAGE_TITLE;
 use oci_client::manifest::{OCI_IMAGE_MEDIA_TYPE, OciDescriptor, OciImageManifest};
@@ -79,6 +79,11 @@ impl Transport {
             done: &done,
         };
         download.run(self).await?;
+        // Anybody can push anything under our media type.
+        Contents::from_file(draft.file()).map_err(|source| Error::Damaged {
+            reference: reference.whole(),
+            source,
+        })?;
         draft.publish().map_err(|source| Error::file(to, source))?;
         Ok(manifest.digest)
     }

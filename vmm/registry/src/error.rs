@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use gvmi::{Digest, DigestError};
+use gvmi::{Digest, DigestError, Fault};
 use oci_client::ParseError;
 use thiserror::Error;
 
@@ -282,6 +282,15 @@ pub enum Error {
     NotGvmi {
         /// What was asked for.
         reference: String,
+    },
+    /// It is called a gvmi and cannot be used as one.
+    #[error("{reference} is damaged")]
+    Damaged {
+        /// What was asked for.
+        reference: String,
+        /// What is wrong with it.
+        #[source]
+        source: Fault,
     },
     /// A push to a digest.
     #[error("{reference}: a push needs a tag and no digest")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::fake::{Answer, Asked, Fake, blob, options};
+use crate::fake::{Answer, Asked, Fake, blob, gvmi, options};
 use gvmi::Digest;
 use registry::{Error, GVMI_MEDIA_TYPE, Options, Progress, Registry};
 
@@ -50,7 +50,7 @@ fn storage() -> impl FnMut(&Asked) -> Answer + Send {
 
 fn image(folder: &Path) -> std::path::PathBuf {
     let path = folder.join("my.gvmi");
-    fs::write(&path, blob(LEN).0).unwrap();
+    fs::write(&path, gvmi(LEN).0).unwrap();
     path
 }
 
@@ -70,7 +70,7 @@ fn pushed_image_comes_back_the_same() {
     let to = folder.path().join("back.gvmi");
     let pulled = registry.pull_image(&reference, &to, &mut |_| {}).unwrap();
     assert_eq!(pulled, digest);
-    assert!(fs::read(&to).unwrap() == blob(LEN).0);
+    assert!(fs::read(&to).unwrap() == gvmi(LEN).0);
 
     // What the registry has is not sent again.
     let before = fake.count("session");
@@ -100,7 +100,7 @@ fn manifest_is_that_of_an_oci_artifact() {
         },
         "layers": [{
             "mediaType": GVMI_MEDIA_TYPE,
-            "digest": blob(LEN).1.to_string(),
+            "digest": gvmi(LEN).1.to_string(),
             "size": LEN,
             "annotations": { "org.opencontainers.image.title": "my.gvmi" },
         }],
@@ -212,6 +212,22 @@ fn failed_pull_leaves_the_old_file() {
     fs::write(&path, "old").unwrap();
     let result = registry.pull_image(&reference, &path, &mut |_| {});
     assert!(matches!(result, Err(Error::WrongDigest { .. })));
+    assert_eq!(fs::read(&path).unwrap(), b"old");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_is_no_image_does_not_take_the_old_ones_place() {
+    let fake = Fake::new(storage());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("my.gvmi");
+    fs::write(&path, blob(LEN).0).unwrap();
+    let registry = Registry::new(options()).unwrap();
+    let reference = fake.reference("a/b:c");
+    registry.push_image(&reference, &path, &mut |_| {}).unwrap();
+    fs::write(&path, "old").unwrap();
+    let result = registry.pull_image(&reference, &path, &mut |_| {});
+    assert!(matches!(result, Err(Error::Damaged { .. })));
     assert_eq!(fs::read(&path).unwrap(), b"old");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -307,6 +307,33 @@ pub fn blob(len: usize) -> (Vec<u8>, Digest) {
     (bytes, digest)
 }
 
+/// An image of `len` bytes that is right at both ends, with its digest.
+pub fn gvmi(len: usize) -> (Vec<u8>, Digest) {
+    let (mut bytes, _) = blob(len);
+    let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+    // A superblock of squashfs, and the trailer: CRC, configuration, its length.
+    put(0, b"hsqs");
+    put(12, &0x20000u32.to_le_bytes());
+    put(20, &3u16.to_le_bytes());
+    put(22, &17u16.to_le_bytes());
+    put(28, &[4, 0, 0, 0]);
+    for (at, value) in [(32, 0), (40, 400), (48, 300), (56, u64::MAX), (64, 96)] {
+        put(at, &u64::to_le_bytes(value));
+    }
+    for (at, value) in [(72, 200), (80, u64::MAX), (88, u64::MAX)] {
+        put(at, &u64::to_le_bytes(value));
+    }
+    let trailer = [
+        &0xa3a6_bf43_u32.to_le_bytes(),
+        b"{}".as_slice(),
+        b"00000002",
+    ]
+    .concat();
+    put(len - trailer.len(), &trailer);
+    let digest = Digest::of(&bytes);
+    (bytes, digest)
+}
+
 /// The text of an error and of what caused it.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let source = error.source().map(|source| format!(": {}", chain(source)));
