@@ -6,7 +6,7 @@ use std::thread::available_parallelism;
 
 use anyhow::{Context, Result};
 
-use crate::host::processor;
+use crate::host::{processor, wash};
 use crate::options::Options;
 use crate::plot;
 use crate::rows::Rows;
@@ -49,6 +49,7 @@ impl<Way> Subject<Way> {
         for round in 1..=options.rounds {
             for Candidate { name, way } in &chosen {
                 eprintln!("round {round} of {}: {name}", options.rounds);
+                wash();
                 table.note(
                     name,
                     measure(way).with_context(|| format!("measure {name}"))?,

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::{FallocateFlags, OFlags, SeekFrom};
 use rustix::io::Errno;
@@ -42,8 +43,12 @@ pub(super) fn open(fs: &HostFs, node: Node, how: OpenFlags) -> Result<Handle, Er
     let flags = host_flags(how.flags, fs.read_only)?;
     fs.handles.room()?;
     let file = fs.regular(node)?;
-    if flags.contains(OFlags::TRUNC) && how.kill_privileges {
-        fs.ownership.kill_privileges(&fs.proc, file.as_fd())?;
+    if flags.contains(OFlags::TRUNC) {
+        if how.kill_privileges {
+            fs.ownership.kill_privileges(&fs.proc, file.as_fd())?;
+        } else {
+            fs.ownership.drop_capability(file.as_fd())?;
+        }
     }
     let fd = fs.proc.reopen(file.as_fd(), flags)?;
     Ok(fs.handles.add_file(node, fd, flags))
@@ -62,6 +67,13 @@ pub(super) fn write(
 ) -> Result<usize, Errno> {
     if how.kill_privileges {
         fs.ownership.kill_privileges(&fs.proc, file.as_fd())?;
+    } else if !how.from_cache {
+        // Whoever writes. Of what waited in its cache the guest has seen to it, and a
+        // capability may have been set since.
+        let count = fs.capabilities.load(Ordering::Relaxed);
+        if fs.ownership.records() && file.may_have_capability(count) {
+            fs.ownership.drop_capability(file.as_fd())?;
+        }
     }
     if how.from_cache && file.appends {
         // Its descriptor would put the page at the end, whatever the offset.

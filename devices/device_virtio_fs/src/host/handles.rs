@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rustix::fs::OFlags;
@@ -18,6 +19,15 @@ pub(super) struct OpenFile {
     fd: OwnedFd,
     /// It was opened with `O_APPEND`.
     pub(super) appends: bool,
+    /// The count of `HostFs::capabilities` for which its own was taken away; none at first.
+    capability_gone: AtomicU64,
+}
+
+impl OpenFile {
+    /// Whether a capability may have been set since the last call, of which `count` tells.
+    pub(super) fn may_have_capability(&self, count: u64) -> bool {
+        self.capability_gone.swap(count, Ordering::Relaxed) != count
+    }
 }
 
 /// An open folder, and how far it has been read.
@@ -77,7 +87,12 @@ impl Handles {
 
     pub(super) fn add_file(&self, node: Node, fd: OwnedFd, flags: OFlags) -> Handle {
         let appends = flags.contains(OFlags::APPEND);
-        let file = OpenFile { node, fd, appends };
+        let file = OpenFile {
+            node,
+            fd,
+            appends,
+            capability_gone: AtomicU64::new(u64::MAX),
+        };
         self.state().add(Open::File(Arc::new(file)))
     }
 

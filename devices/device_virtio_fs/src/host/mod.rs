@@ -33,6 +33,7 @@ mod xattrs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -139,6 +140,8 @@ pub struct HostFs {
     location: Mutex<Vec<u8>>,
     umask: u32,
     own: Own,
+    /// How often the guest has set an attribute that only root may.
+    capabilities: AtomicU64,
 }
 
 impl HostFs {
@@ -192,6 +195,7 @@ impl HostFs {
             locks: Locks::new(locks),
             umask: proc::umask().unwrap_or_default(),
             own: Own::read().map_err(refused)?,
+            capabilities: AtomicU64::new(0),
             proc,
         })
     }

@@ -4,6 +4,7 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
+use std::sync::atomic::Ordering;
 
 use rustix::fs::XattrFlags;
 use rustix::io::Errno;
@@ -26,7 +27,13 @@ pub(super) fn set(
         return Err(Errno::INVAL);
     }
     match fs.ownership.attribute(name) {
-        Attribute::Real(name) => proc::set_xattr(fs.changeable(node)?.as_fd(), &name, value, flags),
+        Attribute::Real(real) => {
+            proc::set_xattr(fs.changeable(node)?.as_fd(), &real, value, flags)?;
+            if name.to_bytes() == b"security.capability" {
+                fs.capabilities.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(())
+        }
         Attribute::Hidden => Err(Errno::PERM),
         Attribute::Unsupported => Err(Errno::OPNOTSUPP),
     }

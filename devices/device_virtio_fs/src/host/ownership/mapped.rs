@@ -76,7 +76,7 @@ pub(super) fn chown(
         gid: gid.unwrap_or(shown.gid),
         ..shown
     };
-    drop_capability(fd, changed.mode)?;
+    drop_capability_of_file(fd, changed.mode)?;
     Record::new(changed).store(fd)
 }
 
@@ -102,7 +102,7 @@ pub(super) fn kill_privileges(
 ) -> Result<(), Errno> {
     let stat = Stat::of(fd)?;
     let shown = shown(fd, &stat, default)?;
-    drop_capability(fd, shown.mode)?;
+    drop_capability_of_file(fd, shown.mode)?;
     let less = without_privileges(shown.mode);
     if less == shown.mode {
         return Ok(());
@@ -142,10 +142,15 @@ pub(super) fn is_privileged(name: &[u8]) -> bool {
     name.starts_with(b"security.") || name.starts_with(b"trusted.")
 }
 
-fn drop_capability(fd: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
-    if FileType::from_raw_mode(mode) != FileType::RegularFile {
-        return Ok(());
+fn drop_capability_of_file(fd: BorrowedFd<'_>, mode: u32) -> Result<(), Errno> {
+    match FileType::from_raw_mode(mode) {
+        FileType::RegularFile => drop_capability(fd),
+        _ => Ok(()),
     }
+}
+
+/// Of a regular file.
+pub(super) fn drop_capability(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     match proc::remove_xattr(fd, CAPABILITY) {
         Err(Errno::NODATA | Errno::OPNOTSUPP) => Ok(()),
         outcome => outcome,

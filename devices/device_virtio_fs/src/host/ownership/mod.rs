@@ -190,6 +190,15 @@ impl Ownership {
         }
     }
 
+    /// Takes the capabilities of a regular file away, as every write and truncate does, root's
+    /// too. The host's kernel does so for those that it knows itself.
+    pub(super) fn drop_capability(&self, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+        match self {
+            Ownership::Mapped { .. } => mapped::drop_capability(fd),
+            Ownership::AsIs | Ownership::Squash { .. } => Ok(()),
+        }
+    }
+
     /// Takes setuid and setgid bits and capabilities away, before a write. The
     /// host's kernel does so for the capabilities that it knows itself.
     pub(super) fn kill_privileges(&self, proc: &Proc, fd: BorrowedFd<'_>) -> Result<(), Errno> {
