@@ -73,6 +73,8 @@ pub(super) fn write(
         let count = fs.capabilities.load(Ordering::Relaxed);
         if fs.ownership.records() && file.may_have_capability(count) {
             fs.ownership.drop_capability(file.as_fd())?;
+            // Only now: until then other writes at the same time see to it themselves.
+            file.capability_is_gone(count);
         }
     }
     if how.from_cache && file.appends {

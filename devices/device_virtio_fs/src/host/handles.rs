@@ -24,9 +24,14 @@ pub(super) struct OpenFile {
 }
 
 impl OpenFile {
-    /// Whether a capability may have been set since the last call, of which `count` tells.
+    /// Whether it may have got a capability since [`OpenFile::capability_is_gone`] was called
+    /// with this count.
     pub(super) fn may_have_capability(&self, count: u64) -> bool {
-        self.capability_gone.swap(count, Ordering::Relaxed) != count
+        self.capability_gone.load(Ordering::Relaxed) != count
+    }
+
+    pub(super) fn capability_is_gone(&self, count: u64) {
+        self.capability_gone.store(count, Ordering::Relaxed);
     }
 }
 

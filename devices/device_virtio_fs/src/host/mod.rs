@@ -140,7 +140,7 @@ pub struct HostFs {
     location: Mutex<Vec<u8>>,
     umask: u32,
     own: Own,
-    /// How often the guest has set an attribute that only root may.
+    /// How often the guest has given a file capabilities.
     capabilities: AtomicU64,
 }
 
