@@ -357,14 +357,8 @@ impl Frontend {
         let pair = self.pairs.get_mut(queue as usize / 2);
         if let Some(pair) = pair {
             let is_receive = queue.is_multiple_of(2);
-            let queue = if is_receive {
-                pair.receiver.ready = true;
-                &pair.receiver.queue
-            } else {
-                pair.sender.ready = true;
-                &pair.sender.queue
-            };
-            let _ = queue.kick().read();
+            pair.receiver.ready |= is_receive;
+            pair.sender.ready |= !is_receive;
         }
     }
 }
@@ -380,12 +374,9 @@ fn start_backend(host: &mut Host, agreed: Negotiated, pairs: u16) -> Result<(), 
 
 impl MutEventSubscriber for Frontend {
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        // Reading an eventfd only quiets it: what it stands for is looked up in
-        // this turn in any case.
         match events.data() {
             CONTROL => {
                 if let Some(control) = &mut self.control {
-                    let _ = control.queue.kick().read();
                     control.ready = true;
                 }
             }
@@ -396,7 +387,8 @@ impl MutEventSubscriber for Frontend {
                 }
             }
             TIMER => self.timer.set(None),
-            RESUME => drop(self.resume.read()),
+            // What is worth a try is known.
+            RESUME => {}
             queue => self.on_kick(queue),
         }
         self.turn(ops);
@@ -405,20 +397,22 @@ impl MutEventSubscriber for Frontend {
     fn init(&mut self, ops: &mut EventOps) {
         let backend = self.lease.host().backend.descriptor().as_raw_fd();
         let timer = std::os::fd::AsFd::as_fd(self.timer.fd()).as_raw_fd();
+        // Told of each write, so that nobody has to read: the count says nothing.
+        let written = EventSet::IN | EventSet::EDGE_TRIGGERED;
         let mut watched = vec![
             Events::with_data_raw(backend, BACKEND, EventSet::IN),
             Events::with_data_raw(timer, TIMER, EventSet::IN),
-            Events::with_data(&self.resume, RESUME, EventSet::IN),
+            Events::with_data(&self.resume, RESUME, written),
         ];
         for pair in &self.pairs {
             for queue in [&pair.receiver.queue, &pair.sender.queue] {
                 let token = queue.index().into();
-                watched.push(Events::with_data(queue.kick(), token, EventSet::IN));
+                watched.push(Events::with_data(queue.kick(), token, written));
             }
         }
         if let Some(control) = &self.control {
             let kick = control.queue.kick();
-            watched.push(Events::with_data(kick, CONTROL, EventSet::IN));
+            watched.push(Events::with_data(kick, CONTROL, written));
         }
         if let Err(error) = watched.into_iter().try_for_each(|events| ops.add(events)) {
             self.fail(&Failure::Watch(error), ops);

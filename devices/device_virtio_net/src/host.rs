@@ -14,8 +14,8 @@ pub(crate) struct Host {
     /// What may pass to and from the backend; `None`: anything.
     pub(crate) receive_limit: Option<Bucket>,
     pub(crate) send_limit: Option<Bucket>,
-    /// Where frames end that are longer than the driver's buffers: as long as the
-    /// longest one.
+    /// Where frames end that are longer than the guest memory laid out for them: as
+    /// long as the longest one.
     pub(crate) spill: Vec<u8>,
     /// How often an activation came to a bad end.
     ends: u64,

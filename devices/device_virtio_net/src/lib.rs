@@ -2,7 +2,8 @@
 //! it is a [`device_model::net::NetBackend`], which never sees a queue.
 //!
 //! Frames go between guest memory and the backend without a copy. Only the header
-//! before each is copied, so that what was checked is what is used.
+//! before each is copied, so that what was checked is what is used, and the end of a
+//! frame to the guest that is longer than expected.
 //!
 //! ```text
 //! factory ─▶ device ──activate──▶ frontend (event loop) ─┬─▶ receive  ─┐

@@ -1,11 +1,12 @@
 //! Frames to the guest: the driver's buffers of one queue, and what the backend
 //! puts into them. VIRTIO 1.2 section 5.1.6.3 and 5.1.6.4.
 //!
-//! A backend is given room for its longest frame, which may be more than it needs.
+//! A backend is given room for its longest frame, which is mostly more than it needs.
 //! The buffers for it are taken from the ring once and kept for as many frames as
-//! they hold. Where the driver's buffers are smaller, host memory makes up what is
-//! missing; a frame that reaches into that is dropped, and its buffers are used for
-//! the next one.
+//! they hold. Of them only as many are laid out as the next frame is likely to fill,
+//! and host memory makes up what is missing. What a longer frame leaves there is
+//! copied into the buffers after them. Where all of these are too small, the frame is
+//! dropped, and they are used for the next one.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -28,6 +29,10 @@ const CHAINS_PER_TURN: usize = 128;
 /// memory after it are pieces as well.
 const MAX_GUEST_PIECES: usize = MAX_FRAME_PIECES - 2;
 
+/// By what part of it the length that a frame is likely to have shrinks with each
+/// frame that is shorter: by half in five.
+const SHRINKAGE: usize = 8;
+
 /// How long a frame waits for a driver that has had the room and does not make it
 /// again.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -41,6 +46,8 @@ pub(crate) struct Receiver {
     chains: VecDeque<Chain>,
     pieces: VecDeque<Piece>,
     bytes: usize,
+    /// The length of a frame that the next one is likely not to exceed.
+    likely: usize,
     /// The driver has had room for the longest frame, so it will again: then the
     /// frame waits. A driver that never had is given what fits its buffers.
     roomy: bool,
@@ -63,10 +70,24 @@ struct Piece {
 }
 
 impl Piece {
-    fn slice(self, memory: &GuestMemory) -> VolatileSlice<'_> {
+    /// It without the first `skipped` bytes, of which there are no more than it has.
+    fn after(self, skipped: usize, memory: &GuestMemory) -> VolatileSlice<'_> {
         GuestMemoryBackend::get_slice(memory, self.address, self.len)
             .expect("guest memory stays where it was when the chain was taken")
+            .offset(skipped)
+            .expect("no more than the piece is skipped")
     }
+}
+
+/// What the backend wrote.
+struct Came<'a> {
+    /// Bytes with its own header.
+    len: usize,
+    header: Header,
+    /// Bytes of guest memory that were laid out for the frame.
+    laid: usize,
+    /// What it wrote after these, and older bytes.
+    spill: VolatileSlice<'a>,
 }
 
 /// What there is room for a frame in.
@@ -88,6 +109,7 @@ impl Receiver {
             chains: VecDeque::new(),
             pieces: VecDeque::new(),
             bytes: 0,
+            likely: ETHERNET,
             roomy: false,
             patience: None,
         }
@@ -121,10 +143,10 @@ impl Receiver {
             if service.guest.card.info.header {
                 room.push(header);
             }
-            let held = self.lay_out(memory, &mut room);
+            let laid = self.lay_out(memory, &mut room);
             let longest = service.guest.card.longest_frame();
-            if held < longest {
-                let missing = spill.subslice(0, longest - held);
+            if laid < longest {
+                let missing = spill.subslice(0, longest - laid);
                 room.push(missing.expect("it has room for the longest frame"));
             }
             let len = match service.backend.receive(pair, &room) {
@@ -140,7 +162,13 @@ impl Receiver {
             if service.guest.card.info.header {
                 header.copy_to(&mut copy.0);
             }
-            self.deliver(len, held, copy, service)?;
+            let came = Came {
+                len,
+                header: copy,
+                laid,
+                spill,
+            };
+            self.deliver(&came, service)?;
         }
         Ok(Pause::Budget)
     }
@@ -215,36 +243,33 @@ impl Receiver {
         Ok(true)
     }
 
-    /// Adds the memory of the chains after the header to `room`, and says how many
-    /// bytes that is.
+    /// Adds memory of the chains after the header to `room`, as much as a frame is
+    /// likely to fill, and says how many bytes that is.
     fn lay_out<'m>(&self, memory: &'m GuestMemory, room: &mut Vec<VolatileSlice<'m>>) -> usize {
         let mut skip = NET_HEADER;
-        let mut held = 0;
+        let mut laid = 0;
         for piece in self.pieces.iter().take(MAX_GUEST_PIECES) {
+            if laid >= self.likely {
+                break;
+            }
             let skipped = skip.min(piece.len);
             skip -= skipped;
             if skipped < piece.len {
-                let slice = piece.slice(memory).offset(skipped);
-                let slice = slice.expect("less than the piece is skipped");
-                held += slice.len();
+                let slice = piece.after(skipped, memory);
+                laid += slice.len();
                 room.push(slice);
             }
         }
-        held
+        laid
     }
 
-    /// Gives the guest what the backend wrote: `len` bytes with its own header, to a
-    /// room that began with `held` bytes of guest memory.
-    fn deliver(
-        &mut self,
-        len: usize,
-        held: usize,
-        header: Header,
-        service: &mut Service<'_>,
-    ) -> Result<(), QueueError> {
+    /// Gives the guest what the backend wrote.
+    fn deliver(&mut self, came: &Came<'_>, service: &mut Service<'_>) -> Result<(), QueueError> {
+        let header = came.header;
+        let memory = &service.guest.memory;
         let card = &service.guest.card;
         let counters = &card.counters;
-        let frame = len.checked_sub(card.own_header());
+        let frame = came.len.checked_sub(card.own_header());
         let longest = match card.mtu {
             Some(mtu) if service.guest.agreed.mtu && header.is_whole() => card
                 .longest_frame()
@@ -255,12 +280,13 @@ impl Receiver {
             counters.received_dropped_length.add(1);
             return Ok(());
         };
+        self.likely = frame.max(self.likely - self.likely / SHRINKAGE);
         let accepted = service.guest.agreed.receive;
         if !header.may_be_received(accepted) {
             counters.received_dropped_offload.add(1);
             return Ok(());
         }
-        if frame > held {
+        if NET_HEADER + frame > self.bytes {
             counters.received_dropped_room.add(1);
             return Ok(());
         }
@@ -273,7 +299,12 @@ impl Receiver {
         let count = fitting.count();
         let mut header = header.to_receive(accepted);
         header.set_buffers(count as u16);
-        self.write_header(&service.guest.memory, &header);
+        self.write(0, VolatileSlice::from(header.0.as_mut_slice()), memory);
+        if let Some(rest) = frame.checked_sub(came.laid) {
+            let rest = came.spill.subslice(0, rest);
+            let rest = rest.expect("it has room for the longest frame");
+            self.write(NET_HEADER + came.laid, rest, memory);
+        }
 
         let mut left = NET_HEADER + frame;
         for chain in self.chains.drain(..count) {
@@ -282,25 +313,29 @@ impl Receiver {
             self.bytes -= chain.bytes;
             self.pieces.drain(..chain.pieces);
             // At most the longest frame and its header.
-            self.queue
-                .complete(&service.guest.memory, chain.head, used as u32)?;
+            self.queue.complete(memory, chain.head, used as u32)?;
         }
-        self.queue.publish(&service.guest.memory)?;
+        self.queue.publish(memory)?;
         service.passed(frame);
         counters.received_frames.add(1);
         counters.received_bytes.add(frame as u64);
         Ok(())
     }
 
-    fn write_header(&self, memory: &GuestMemory, header: &Header) {
-        let mut rest = header.0.as_slice();
+    /// Writes `bytes` to the memory of the chains, from its byte `at` on.
+    fn write(&self, mut at: usize, mut bytes: VolatileSlice<'_>, memory: &GuestMemory) {
         for piece in &self.pieces {
-            if rest.is_empty() {
+            if bytes.is_empty() {
                 break;
             }
-            let (now, later) = rest.split_at(piece.len.min(rest.len()));
-            piece.slice(memory).copy_from(now);
-            rest = later;
+            let skipped = at.min(piece.len);
+            at -= skipped;
+            if skipped < piece.len {
+                let slice = piece.after(skipped, memory);
+                bytes.copy_to_volatile_slice(slice);
+                let copied = slice.len().min(bytes.len());
+                bytes = bytes.offset(copied).expect("no more than all is copied");
+            }
         }
     }
 }

@@ -502,8 +502,8 @@ fn watched(
             );
         }
     }
-    let text = lock(&state.error).take();
     if value < 0 {
+        let text = lock(&state.error).take();
         return Err(FailureKind::of(value, text));
     }
     Ok(value)

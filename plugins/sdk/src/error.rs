@@ -10,7 +10,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why a callback failed. Made from any error by `?`; its text has the causes.
 pub struct Error {
     errno: i32,
-    text: String,
+    /// `None`: what the number says, which costs nothing where it is a mere answer.
+    text: Option<String>,
 }
 
 impl Error {
@@ -18,7 +19,7 @@ impl Error {
     pub fn new(text: impl Into<String>) -> Self {
         Error {
             errno: libc::EIO,
-            text: text.into(),
+            text: Some(text.into()),
         }
     }
 
@@ -28,7 +29,7 @@ impl Error {
         Error {
             // A host takes positive numbers and 0 for successes.
             errno: if errno > 0 { errno } else { libc::EIO },
-            text: io::Error::from_raw_os_error(errno).to_string(),
+            text: None,
         }
     }
 
@@ -37,24 +38,32 @@ impl Error {
         self.errno
     }
 
+    /// What there is to say besides the number.
+    pub(crate) fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+
     /// The same with what was being attempted before it.
     pub fn context(self, what: &str) -> Self {
         Error {
             errno: self.errno,
-            text: format!("{what}: {}", self.text),
+            text: Some(format!("{what}: {self}")),
         }
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        match &self.text {
+            Some(text) => f.write_str(text),
+            None => write!(f, "{}", io::Error::from_raw_os_error(self.errno)),
+        }
     }
 }
 
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (errno {})", self.text, self.errno)
+        write!(f, "{self} (errno {})", self.errno)
     }
 }
 
@@ -73,7 +82,7 @@ impl<E: std::error::Error + 'static> From<E> for Error {
         }
         Error {
             errno: errno.unwrap_or(libc::EIO),
-            text,
+            text: Some(text),
         }
     }
 }

@@ -188,7 +188,9 @@ fn guarded<T>(host: Host, body: impl FnOnce() -> Result<T>) -> std::result::Resu
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
-            host.set_error(&error.to_string());
+            if let Some(text) = error.text() {
+                host.set_error(text);
+            }
             Err(error.errno())
         }
         Err(panic) => {

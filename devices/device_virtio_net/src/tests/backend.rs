@@ -34,6 +34,8 @@ pub(crate) struct State {
     /// Calls of `receive`, and of `process`.
     pub(crate) receives: usize,
     pub(crate) processes: usize,
+    /// Pieces that each call of `receive` that had a frame was given for it.
+    pub(crate) pieces: Vec<usize>,
 }
 
 /// The world behind the backend.
@@ -121,6 +123,7 @@ impl MockBackend {
             broken: None,
             receives: 0,
             processes: 0,
+            pieces: Vec::new(),
         };
         let (woken, wake) = UnixStream::pair().unwrap();
         woken.set_nonblocking(true).unwrap();
@@ -249,6 +252,7 @@ impl NetBackend for MockBackend {
             Some(Incoming::Failure) => return Err(NetError::Failed("no more frames".into())),
             Some(Incoming::Frame(frame)) => frame,
         };
+        state.pieces.push(room.len());
         let mut rest = frame.as_slice();
         for piece in room {
             let (now, later) = rest.split_at(piece.len().min(rest.len()));

@@ -6,6 +6,7 @@ mod configuration;
 mod driver;
 mod ends;
 mod hostile;
+mod lengths;
 mod life;
 mod limits;
 mod multiqueue;

@@ -14,7 +14,7 @@ const WITHOUT_MERGING: u64 = 1 << VIRTIO_NET_F_MRG_RXBUF;
 
 /// A card whose longest frame is `max_frame`, with a header if so, and then with
 /// checksums and IPv4 to be cut.
-fn longest(max_frame: usize, header: bool) -> Wish {
+pub(crate) fn longest(max_frame: usize, header: bool) -> Wish {
     let mut wish = Wish::default();
     wish.info.max_frame = max_frame;
     wish.info.header = header;
@@ -26,7 +26,7 @@ fn longest(max_frame: usize, header: bool) -> Wish {
     wish
 }
 
-fn without_merging(max_frame: usize) -> Wish {
+pub(crate) fn without_merging(max_frame: usize) -> Wish {
     Wish {
         without: WITHOUT_MERGING,
         ..longest(max_frame, false)
