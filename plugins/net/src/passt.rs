@@ -13,11 +13,12 @@ use std::os::unix::net::UnixStream;
 use plugin_sdk::{
     Device, Directions, Error, Events, Host, Level, NetBackend, NetInfo, NetSetup, Pieces, Result,
 };
+use rustix::net::sockopt;
 use serde::Deserialize;
 
 use crate::cable::{Cable, LINK};
 use crate::frames::Prefix;
-use crate::link::longest_frame;
+use crate::link::{SOCKET_BUFFER, longest_frame};
 use crate::passt::fence::Fence;
 use crate::passt::ports::Published;
 use crate::passt::process::Process;
@@ -180,6 +181,17 @@ impl Passt {
     }
 }
 
+/// Gives passt's end room for what it sends in one go: what does not fit, passt throws
+/// away, and the guest has to ask for it again.
+fn widen(theirs: &UnixStream) -> rustix::io::Result<()> {
+    if sockopt::socket_send_buffer_size(theirs)? >= SOCKET_BUFFER {
+        return Ok(());
+    }
+    // More than the system's limit takes CAP_NET_ADMIN.
+    sockopt::set_socket_send_buffer_size_force(theirs, SOCKET_BUFFER)
+        .or_else(|_| sockopt::set_socket_send_buffer_size(theirs, SOCKET_BUFFER))
+}
+
 impl Device for Passt {
     type Config = Config;
     const SUMMARY: &'static str = "The Internet, without root, by passt";
@@ -188,6 +200,7 @@ impl Device for Passt {
     fn create(host: Host, _: &str, config: Config) -> Result<Self> {
         let arguments = config.arguments()?;
         let (ours, theirs) = UnixStream::pair()?;
+        widen(&theirs)?;
         let mut process = Process::start(host, &config.program, &arguments, theirs.into())?;
         // From here on it is closed before the process is ended, whatever fails.
         let ours = ours;

@@ -1,6 +1,6 @@
 //! Programs in passt's place, and passt itself where it is installed.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 
@@ -60,6 +60,23 @@ fn frames_go_to_the_process_and_come_from_it() {
         rig.send(&sent).unwrap();
         assert_eq!(rig.frame(), sent);
     }
+}
+
+#[test]
+fn passts_end_takes_more_than_a_socket_as_it_comes() {
+    let taken = |widened: bool| {
+        let (mut theirs, _ours) = UnixStream::pair().unwrap();
+        if widened {
+            widen(&theirs).unwrap();
+        }
+        theirs.set_nonblocking(true).unwrap();
+        let mut frames = 0;
+        while theirs.write(&[0; 1_518]).is_ok() {
+            frames += 1;
+        }
+        frames
+    };
+    assert!(taken(true) > taken(false) * 3 / 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::socket::{setsockopt, sockopt};
 use shem::KERNEL_CMDLINE;
 
 use super::ROWS;
@@ -23,6 +24,9 @@ const MEMORY: &str = "512m";
 const PASST: &str = "--foreground --stderr --quiet --fd 0 --address 10.0.2.15 --netmask 24 \
                      --gateway 10.0.2.2 --dns-forward 10.0.2.3 --mtu 1500 --ipv4-only \
                      -t none -u none";
+
+/// Bytes that passt's socket holds of what it sends, which the plugin sets as well.
+const PASST_BUFFER: usize = 2 << 20;
 
 /// A machine with one card.
 pub enum Way {
@@ -118,6 +122,8 @@ fn qemu(setup: &Setup, network: Network) -> Result<Rows> {
         }
         Network::Passt => {
             let (passts, qemus) = UnixStream::pair()?;
+            // As the plugin's is.
+            setsockopt(&passts, sockopt::SndBufForce, &PASST_BUFFER)?;
             let _passt = passt(passts.into())?;
             // Only now, so that passt has not inherited it.
             fcntl(&qemus, FcntlArg::F_SETFD(FdFlag::empty()))?;
