@@ -5,11 +5,12 @@
 
 use std::io;
 use std::mem::size_of;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, mpsc};
 
 use device_model::{GuestMemory, Interrupt};
 use virtio_queue::{Error, Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::{Epoll, EpollEvent};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -18,10 +19,21 @@ use crate::fs::Errno;
 use crate::server::{Answer, Completion, LockRequest, Mailbox, Server};
 use crate::wire::OutHeader;
 
+/// Where drivers send FORGET and INTERRUPT.
+const HIGH_PRIORITY_QUEUE: u16 = 0;
+
+/// For how many milliseconds chains of the queue of high priority are gathered once
+/// one has come. A guest that looks at many files forgets one after the other, and
+/// each by itself would cost it a kick and an interrupt; nobody waits for either
+/// request but a driver that unmounts.
+pub(crate) const GATHERED_MS: i32 = 10;
+
 /// A queue, and what its requests go to.
 pub struct QueueServer {
     index: u16,
     queue: Queue,
+    /// What comes on it may wait a little: see [`GATHERED_MS`].
+    gathers: bool,
     memory: GuestMemory,
     interrupt: Arc<dyn Interrupt>,
     server: Arc<Server>,
@@ -54,6 +66,7 @@ impl QueueServer {
         let (sender, completions) = mpsc::channel();
         QueueServer {
             index,
+            gathers: index == HIGH_PRIORITY_QUEUE && queue.event_idx_enabled(),
             queue,
             memory,
             interrupt,
@@ -80,34 +93,79 @@ impl QueueServer {
         let memory = self.memory.clone();
         loop {
             self.queue.disable_notification(&memory)?;
-            self.finish_waits(&memory)?;
-            while let Some(chain) = self.queue.iter(&memory)?.next() {
-                if stop.load(Ordering::Acquire) {
-                    return Ok(());
-                }
-                let head = chain.head_index();
-                if head >= self.queue.size() {
-                    return Err(Error::InvalidDescriptorIndex);
-                }
-                let used = match Chain::new(&memory, chain) {
-                    Ok(chain) => self.request(&memory, head, chain),
-                    // Nowhere to report to: the driver just gets its buffers back.
-                    Err(_) => {
-                        self.server
-                            .warnings()
-                            .note(format_args!("queue {}: not a request", self.index));
-                        Some(0)
-                    }
-                };
-                if let Some(written) = used {
-                    self.give_back(&memory, head, written)?;
-                }
-            }
+            self.serve_available(&memory, stop)?;
             // True when a chain came after the last look: its kick was suppressed.
-            if !self.queue.enable_notification(&memory)? {
+            if stop.load(Ordering::Acquire) || !self.queue.enable_notification(&memory)? {
                 return Ok(());
             }
         }
+    }
+
+    /// [`QueueServer::serve`] of a queue that gathers, and for how many milliseconds
+    /// to wait then; -1: until there is something. Where nothing has come, the driver
+    /// is to kick for the next; where something has, for many.
+    pub(crate) fn gather(&mut self, stop: &AtomicBool) -> Result<i32, Error> {
+        let memory = self.memory.clone();
+        let mut served = 0;
+        loop {
+            match self.serve_available(&memory, stop)? {
+                0 if served == 0 => return self.serve(stop).map(|()| -1),
+                count => served += count,
+            }
+            if stop.load(Ordering::Acquire) || !self.ask_for_many(&memory)? {
+                return Ok(GATHERED_MS);
+            }
+        }
+    }
+
+    /// Asks the driver to kick when half the ring is available, and not before. True
+    /// when it is already.
+    fn ask_for_many(&self, memory: &GuestMemory) -> Result<bool, Error> {
+        let many = (self.queue.size() / 2).max(1);
+        let next = self.queue.next_avail();
+        // The field avail_event, after the entries of the used ring: section 2.7.8.
+        let field = self.queue.used_ring() + 4 + 8 * u64::from(self.queue.size());
+        let event = next.wrapping_add(many - 1);
+        memory
+            .store(event.to_le(), GuestAddress(field), Ordering::Relaxed)
+            .map_err(Error::GuestMemory)?;
+        // What the driver made available is read after it could see what is asked.
+        fence(Ordering::SeqCst);
+        let available = self.queue.avail_idx(memory, Ordering::Acquire)?;
+        Ok(available.0.wrapping_sub(next) >= many)
+    }
+
+    /// Serves what there is, and says how many chains.
+    fn serve_available(&mut self, memory: &GuestMemory, stop: &AtomicBool) -> Result<usize, Error> {
+        self.finish_waits(memory)?;
+        let mut served = 0;
+        while let Some(chain) = self.queue.iter(memory)?.next() {
+            if stop.load(Ordering::Acquire) {
+                break;
+            }
+            let head = chain.head_index();
+            if head >= self.queue.size() {
+                return Err(Error::InvalidDescriptorIndex);
+            }
+            let used = match Chain::new(memory, chain) {
+                Ok(chain) => self.request(memory, head, chain),
+                // Nowhere to report to: the driver just gets its buffers back.
+                Err(_) => {
+                    self.server
+                        .warnings()
+                        .note(format_args!("queue {}: not a request", self.index));
+                    Some(0)
+                }
+            };
+            if let Some(written) = used {
+                self.give_back(memory, head, written)?;
+            }
+            served += 1;
+        }
+        if self.gathers {
+            self.notify(memory)?;
+        }
+        Ok(served)
     }
 
     /// The number of bytes written to the chain; `None` when it comes back later.
@@ -165,6 +223,13 @@ impl QueueServer {
         self.queue.add_used(memory, head, written)?;
         // For each request, because the next may take long. A driver that has
         // not yet answered is not notified again.
+        if !self.gathers {
+            self.notify(memory)?;
+        }
+        Ok(())
+    }
+
+    fn notify(&mut self, memory: &GuestMemory) -> Result<(), Error> {
         if self.queue.needs_notification(memory)? {
             self.interrupt.notify_queue(self.index);
         }
@@ -175,11 +240,19 @@ impl QueueServer {
     /// kicks and the wake-ups. When it returns, no request is under way.
     pub(crate) fn run(mut self, events: &Epoll, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            if let Err(error) = self.serve(stop) {
-                self.give_up(format_args!("{error}"));
-                break;
-            }
-            match events.wait(-1, &mut [EpollEvent::default(); 2]) {
+            let turn = if self.gathers {
+                self.gather(stop)
+            } else {
+                self.serve(stop).map(|()| -1)
+            };
+            let wait = match turn {
+                Ok(wait) => wait,
+                Err(error) => {
+                    self.give_up(format_args!("{error}"));
+                    break;
+                }
+            };
+            match events.wait(wait, &mut [EpollEvent::default(); 2]) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {

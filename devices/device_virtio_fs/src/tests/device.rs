@@ -166,6 +166,39 @@ fn kick_before_activation_is_not_lost() {
 }
 
 #[test]
+fn what_is_gathered_comes_back_though_nobody_kicks_for_it() {
+    let memory = memory();
+    let line = Line::new();
+    let mut device = device(&Arc::new(Mock::new()), 1);
+    let drivers = [0, 1].map(|index| Some(Driver::new(&memory, index)));
+    let (mut activation, kicks) = activation(&memory, &line, &drivers);
+    let [Some(mut driver), _] = drivers else {
+        unreachable!()
+    };
+    let queue = driver.queue_with(true);
+    activation.queues[0].as_mut().unwrap().queue = queue;
+    device.activate(activation).unwrap();
+    let forget = request(Opcode::Forget as u32, UNIQUE, &1u64.to_le_bytes());
+    driver.put(&forget, REQUEST);
+    let mut sent_so_far = 0;
+    for count in [1, 3, 1, 50, 2] {
+        driver.notify_after(sent_so_far + count - 1);
+        for _ in 0..count {
+            driver.send(&[sent(REQUEST, forget.len())]);
+            sent_so_far += 1;
+            if driver.kick_after() == sent_so_far {
+                kicks[0].write(1).unwrap();
+            }
+        }
+        await_event(&line.queue);
+        for _ in 0..count {
+            assert!(driver.used().is_some());
+        }
+    }
+    device.deactivate();
+}
+
+#[test]
 fn driver_may_leave_request_queues_but_not_the_first_two_queues() {
     let memory = memory();
     let line = Line::new();
@@ -272,7 +305,7 @@ fn create(
     };
     let env = DeviceEnv {
         vcpus: 1,
-        line: event(),
+        line: Arc::new(event()),
         threads,
     };
     match Factory.create(spec, &env)? {

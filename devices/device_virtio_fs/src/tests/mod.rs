@@ -16,6 +16,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 use zerocopy::{FromBytes, IntoBytes};
 
+use crate::queue::GATHERED_MS;
 use crate::wire::{InHeader, InitIn, InitMore, Opcode, OutHeader};
 use crate::{Cache, Errno, QueueServer, Server, ServerOptions};
 use mock::Mock;
@@ -221,6 +222,13 @@ impl Driver {
         self.put(&used.to_le_bytes(), used_event);
     }
 
+    /// How many chains have been made available when the device wants a kick.
+    fn kick_after(&self) -> u16 {
+        let avail_event = self.base + 0x2000 + 4 + 8 * u64::from(QUEUE);
+        let event: u16 = self.memory.read_obj(GuestAddress(avail_event)).unwrap();
+        event.wrapping_add(1)
+    }
+
     /// The next used chain: its head and length.
     pub(crate) fn used(&mut self) -> Option<(u32, u32)> {
         let ring = self.base + 0x2000;
@@ -328,10 +336,11 @@ pub(crate) struct Bench {
 impl Bench {
     /// Before the handshake.
     pub(crate) fn new(cache: Cache, read_only: bool) -> Self {
-        Bench::with(cache, read_only, false)
+        Bench::with(1, cache, read_only, false)
     }
 
-    fn with(cache: Cache, read_only: bool, event_idx: bool) -> Self {
+    /// Queue number `index` of a device.
+    fn with(index: u16, cache: Cache, read_only: bool, event_idx: bool) -> Self {
         let memory = memory();
         let driver = Driver::new(&memory, 0);
         let line = Line::new();
@@ -340,7 +349,7 @@ impl Bench {
         let threads = Threads::new(|_| Ok(()));
         let server = Server::new(Arc::clone(&mock) as _, options(cache, read_only), threads);
         let queue = QueueServer::new(
-            1,
+            index,
             driver.queue_with(event_idx),
             memory,
             Arc::clone(&line) as _,
@@ -398,7 +407,7 @@ impl Bench {
 
 #[test]
 fn driver_is_notified_when_it_asked_to_be() {
-    let mut bench = Bench::with(Cache::Coherent, false, true);
+    let mut bench = Bench::with(1, Cache::Coherent, false, true);
     let statfs = request(Opcode::Statfs as u32, UNIQUE, &[]);
     bench.driver.put(&statfs, REQUEST);
     bench.driver.notify_after(1);
@@ -408,5 +417,38 @@ fn driver_is_notified_when_it_asked_to_be() {
         bench.serve();
         assert!(bench.driver.used().is_some());
         assert_eq!(bench.line.queue.read().is_ok(), notified);
+    }
+}
+
+#[test]
+fn chains_of_high_priority_are_gathered_while_they_come() {
+    let mut bench = Bench::with(0, Cache::Coherent, false, true);
+    let stop = AtomicBool::new(false);
+    let forget = request(Opcode::Forget as u32, UNIQUE, &1u64.to_le_bytes());
+    bench.driver.put(&forget, REQUEST);
+    let mut sent_so_far = 0;
+    for (count, wait, more) in [
+        (0, -1, 1),
+        (1, GATHERED_MS, QUEUE / 2),
+        (3, GATHERED_MS, QUEUE / 2),
+        (QUEUE, GATHERED_MS, QUEUE / 2),
+        // None has come.
+        (0, -1, 1),
+        (0, -1, 1),
+        (2, GATHERED_MS, QUEUE / 2),
+    ] {
+        bench.driver.notify_after(sent_so_far);
+        for _ in 0..count {
+            bench.driver.send(&[sent(REQUEST, forget.len())]);
+        }
+        sent_so_far += count;
+        assert_eq!(bench.queue.gather(&stop).unwrap(), wait, "{count}");
+        for _ in 0..count {
+            assert!(bench.driver.used().is_some());
+        }
+        assert_eq!(bench.driver.used(), None);
+        let notified = bench.line.queue.read().ok();
+        assert_eq!(notified, (count > 0).then_some(1), "{count}");
+        assert_eq!(bench.driver.kick_after(), sent_so_far + more, "{count}");
     }
 }
