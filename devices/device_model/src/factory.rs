@@ -2,10 +2,9 @@
 //! driver understands.
 
 use std::any::Any;
+use std::sync::Arc;
 
-use vmm_sys_util::eventfd::EventFd;
-
-use crate::{BusDevice, Subscriber, Threads, VirtioDevice};
+use crate::{BusDevice, IrqLine, Subscriber, Threads, VirtioDevice};
 
 /// A device as the machine's owner asks for it.
 pub struct DeviceSpec {
@@ -25,9 +24,9 @@ pub struct DeviceSpec {
 pub struct DeviceEnv {
     /// Number of vCPUs, for drivers that scale their queues with it.
     pub vcpus: u8,
-    /// Interrupt of a device at a fixed place ([`NewDevice::Serial`]): writing
-    /// raises the line that the machine reserved for it. Edge-triggered.
-    pub line: EventFd,
+    /// Interrupt of a device at a fixed place ([`NewDevice::Serial`]), which the
+    /// machine reserved for it.
+    pub line: Arc<dyn IrqLine>,
     /// For threads that have to start with the device: those of an
     /// [`Activation`](crate::Activation) inherit the confinement of a vCPU, so
     /// that they can never open a file.

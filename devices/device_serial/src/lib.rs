@@ -9,12 +9,12 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use device_model::{BusDevice, DeviceEnv, DeviceFactory, DeviceSpec, NewDevice};
+use device_model::{BusDevice, DeviceEnv, DeviceFactory, DeviceSpec, IrqLine, NewDevice};
 use vm_superio::Trigger;
 use vm_superio::serial::{NoEvents, Serial};
-use vmm_sys_util::eventfd::EventFd;
 
 #[cfg(test)]
 mod tests;
@@ -42,11 +42,8 @@ impl DeviceFactory for Factory {
             .context("no attachment: it takes a Box<dyn Write + Send> for its output")?
             .downcast::<Sink>()
             .map_err(|_| anyhow::anyhow!("the attachment is not a Box<dyn Write + Send>"))?;
-        let line = env
-            .line
-            .try_clone()
-            .context("duplicate the interrupt line")?;
-        let port = Serial::new(Line(line), Unflushed(*sink));
+        let line = Line(Arc::clone(&env.line));
+        let port = Serial::new(line, Unflushed(*sink));
         Ok(NewDevice::Serial(Box::new(SerialPort(port))))
     }
 }
@@ -63,13 +60,14 @@ fn refuse_options(options: &serde_json::Value) -> anyhow::Result<()> {
 }
 
 /// The reserved interrupt line as vm-superio raises it.
-struct Line(EventFd);
+struct Line(Arc<dyn IrqLine>);
 
 impl Trigger for Line {
     type E = io::Error;
 
     fn trigger(&self) -> io::Result<()> {
-        self.0.write(1)
+        self.0.pulse();
+        Ok(())
     }
 }
 

@@ -1,10 +1,10 @@
 //! The port through its factory, as the machine uses it.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use device_model::Threads;
 use serde_json::json;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use super::*;
 
@@ -44,7 +44,7 @@ impl Write for Refuses {
 fn env() -> DeviceEnv {
     DeviceEnv {
         vcpus: 1,
-        line: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+        line: Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap()),
         threads: Threads::new(|_| Ok(())),
     }
 }
@@ -84,11 +84,15 @@ fn bytes_reach_the_sink_unflushed() {
 
 #[test]
 fn transmitter_interrupt_raises_the_line() {
-    let env = env();
+    let line = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap());
+    let env = DeviceEnv {
+        line: line.clone(),
+        ..env()
+    };
     let mut port = port(Box::new(Recorder::default()), &env);
-    assert!(env.line.read().is_err());
+    assert!(line.read().is_err());
     port.write(INTERRUPT_ENABLE, &[0b10]);
-    assert_eq!(env.line.read().unwrap(), 1);
+    assert_eq!(line.read().unwrap(), 1);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use device_model::{
-    ActivateError, Activation, ActiveQueue, EventHandle, GuestMemory, Interrupt, Threads,
+    ActivateError, Activation, ActiveQueue, EventHandle, GuestMemory, Interrupt, IrqLine, Threads,
     VIRTIO_F_RING_EVENT_IDX, VIRTIO_F_VERSION_1, VirtioDevice,
 };
 use virtio_bindings::bindings::virtio_config;
@@ -58,7 +58,7 @@ impl VirtioCore {
         memory: GuestMemory,
         events: EventHandle,
         threads: Threads,
-        irq: EventFd,
+        irq: Arc<dyn IrqLine>,
     ) -> io::Result<Self> {
         let sizes = device.queue_max_sizes();
         let queues = sizes.iter().map(|size| QueueSetup::new(*size)).collect();

@@ -1,15 +1,15 @@
 //! The way from a device's threads to the driver: interrupt bits, the
-//! DEVICE_NEEDS_RESET flag and the irqfd. Atomics only: a device calls this
+//! DEVICE_NEEDS_RESET flag and the line. Atomics only: a device calls this
 //! while a vCPU thread may hold every lock there is.
 //!
 //! VIRTIO 1.2 sections 2.1.2 (DEVICE_NEEDS_RESET), 2.5 (configuration
 //! generation) and 4.2.2 (InterruptStatus).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use device_model::Interrupt;
+use device_model::{Interrupt, IrqLine};
 use virtio_bindings::bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
-use vmm_sys_util::eventfd::EventFd;
 
 /// What a device tells its driver, on one interrupt line for all queues.
 pub(crate) struct Signals {
@@ -20,11 +20,11 @@ pub(crate) struct Signals {
     /// Changes with the configuration space, so that a driver that reads it in
     /// several steps sees that it has to start over.
     generation: AtomicU32,
-    irq: EventFd,
+    irq: Arc<dyn IrqLine>,
 }
 
 impl Signals {
-    pub(crate) fn new(irq: EventFd) -> Self {
+    pub(crate) fn new(irq: Arc<dyn IrqLine>) -> Self {
         Signals {
             pending: AtomicU32::new(0),
             needs_reset: AtomicBool::new(false),
@@ -56,12 +56,11 @@ impl Signals {
         self.needs_reset.store(false, Ordering::Release);
     }
 
-    /// Written also when the bit is still pending: a driver that acknowledges
+    /// An edge also when the bit is still pending: a driver that acknowledges
     /// after it has looked at its rings needs the new edge.
     fn raise(&self, bit: u32) {
         self.pending.fetch_or(bit, Ordering::AcqRel);
-        // Fails only when 2^64 - 2 edges wait, and then one is certainly seen.
-        let _ = self.irq.write(1);
+        self.irq.pulse();
     }
 }
 

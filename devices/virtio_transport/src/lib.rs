@@ -4,7 +4,7 @@
 //! 1.2 (sections 2 and 3) live in one place that no transport repeats; a
 //! transport is a register file in front of it. There is one so far,
 //! [`MmioTransport`] (section 4.2). Knows neither KVM nor any device: the
-//! machine registers the kicks as ioeventfds and the interrupt as an irqfd.
+//! machine registers the kicks as ioeventfds.
 //!
 //! What the driver is held to, whatever the transport:
 //!

@@ -4,8 +4,9 @@
 //! section 4.2.2.
 
 use std::io;
+use std::sync::Arc;
 
-use device_model::{BusDevice, EventHandle, GuestMemory, Threads, VirtioDevice};
+use device_model::{BusDevice, EventHandle, GuestMemory, IrqLine, Threads, VirtioDevice};
 use virtio_bindings::bindings::virtio_mmio as reg;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -54,15 +55,14 @@ impl MmioTransport {
     pub const USED_BUFFERS: u32 = reg::VIRTIO_MMIO_INT_VRING;
 
     /// Presents `device`, which gets `memory`, `events` and `threads` when its
-    /// driver starts it, and raises its interrupts by writing to `irq`, an
-    /// edge-triggered irqfd. Fails when the process has no descriptor left for
-    /// the kicks.
+    /// driver starts it, and raises its interrupts on `irq`. Fails when the process
+    /// has no descriptor left for the kicks.
     pub fn new(
         device: Box<dyn VirtioDevice>,
         memory: GuestMemory,
         events: EventHandle,
         threads: Threads,
-        irq: EventFd,
+        irq: Arc<dyn IrqLine>,
     ) -> io::Result<Self> {
         Ok(MmioTransport {
             core: VirtioCore::new(device, memory, events, threads, irq)?,

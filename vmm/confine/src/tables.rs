@@ -80,7 +80,7 @@ pub(crate) const EVENT_LOOP: Table = Table {
 
 /// A thread that reads and writes a disk image for one virtqueue.
 pub(crate) const BLOCK_IO: Table = Table {
-    allowed: &[EVERY_THREAD, EVENTS, DISKS],
+    allowed: &[EVERY_THREAD, INTERRUPTS, EVENTS, DISKS],
     refused: &[NO_CLONE3, NO_OPEN, NO_OPENAT, NO_READLINK, NO_GETCWD],
 };
 
@@ -90,6 +90,7 @@ pub(crate) const FILE_SERVER: Table = Table {
     allowed: &[
         EVERY_THREAD,
         NEW_THREADS,
+        INTERRUPTS,
         EVENTS,
         DISKS,
         LOCK_WAITS,
@@ -209,6 +210,9 @@ const NEW_THREADS: &[Allow] = &[
 
 /// The virtual machine: KVM's requests are all of type 0xae.
 const KVM: &[Allow] = &[only(SYS_ioctl, &[type_is(1, KVMIO)])];
+
+/// Interrupts to the guest, of threads that ask nothing else of KVM.
+const INTERRUPTS: &[Allow] = &[only(SYS_ioctl, &[is(1, KVM_IRQ_LINE)])];
 
 /// Signals that a thread takes by asking for them.
 #[rustfmt::skip]
@@ -423,5 +427,7 @@ const THREAD_FLAGS: i32 = libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGH
 
 /// The type of KVM's ioctl requests (`linux/kvm.h`), their bits 8 to 15.
 const KVMIO: u8 = 0xae;
+/// `linux/kvm.h`: `_IOW(KVMIO, 0x61, struct kvm_irq_level)`.
+const KVM_IRQ_LINE: i32 = 0x4008_ae61;
 /// `linux/fs.h`: `_IOR(0x12, 114, size_t)`.
 const BLKGETSIZE64: i32 = 0x8008_1272u32 as i32;

@@ -226,6 +226,34 @@ fn plugin_that_declared_ioctl_makes_all_requests_but_those_that_type_at_the_term
 }
 
 #[test]
+fn thread_of_a_device_interrupts_the_guest_and_asks_nothing_else_of_kvm() {
+    const KVM_IRQ_LINE: libc::Ioctl = 0x4008_ae61;
+    const KVM_SET_USER_MEMORY_REGION: libc::Ioctl = 0x4020_ae46;
+    let name = "thread_of_a_device_interrupts_the_guest_and_asks_nothing_else_of_kvm";
+    let output = in_own_process(name, || {
+        report_violations();
+        let file = File::open("/dev/null").unwrap();
+        confined(SeccompMode::Kill, ThreadKind::BlockIo, move || {
+            let [line, memory] = [KVM_IRQ_LINE, KVM_SET_USER_MEMORY_REGION].map(|request| {
+                // SAFETY: the file knows no such request and so reads no argument.
+                move |file: &File| unsafe { libc::ioctl(file.as_raw_fd(), request, 0) }
+            });
+            assert_eq!(line(&file), -1);
+            assert_eq!(
+                io::Error::last_os_error().raw_os_error(),
+                Some(libc::ENOTTY)
+            );
+            memory(&file);
+        });
+    });
+    assert_violation(
+        &output,
+        "shem: seccomp: thread \"blk0-q0\" made system call 16 (ioctl), which its filter does not \
+         allow; run with --seccomp log to go on, and report this",
+    );
+}
+
+#[test]
 fn off_mode_loads_no_filter_but_drops_privileges() {
     let output = in_own_process("off_mode_loads_no_filter_but_drops_privileges", || {
         confined(SeccompMode::Off, ThreadKind::Vcpu, || {

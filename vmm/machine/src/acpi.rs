@@ -158,8 +158,8 @@ fn serial() -> Vec<u8> {
     code
 }
 
-/// One virtio-mmio device. Edge-triggered as an irqfd is; shared, because there
-/// can be more devices than interrupts.
+/// One virtio-mmio device. Edge-triggered; shared, because there can be more devices
+/// than interrupts.
 fn virtio_device(index: usize, device: &VirtioMmio, code: &mut Vec<u8>) {
     let base = u32::try_from(device.address).expect("windows lie below 4 GiB");
     aml::Device::new(

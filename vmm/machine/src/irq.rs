@@ -1,56 +1,59 @@
-//! Interrupt lines: an eventfd for each, wired to a pin of KVM's I/O APIC.
+//! Interrupt lines: pins of KVM's I/O APIC.
+//!
+//! A pin is set by the thread that has something to tell, not by an eventfd wired to
+//! it (`irqfd`): KVM would hand that over to a thread of the kernel's, as only for
+//! interrupts by message does it deliver at once (Linux `virt/kvm/eventfd.c`,
+//! `irqfd_wakeup`), and the guest would be told two changes of threads later.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use kvm_ioctls::VmFd;
-use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
+use device_model::IrqLine;
 
 use crate::layout::{FIRST_GSI, LAST_GSI};
-use crate::vm::KvmError;
+use crate::vm::Vm;
 
 /// Gives out interrupts. When all are taken, devices share them: drivers of
 /// virtio-mmio look at their device's status register.
-pub struct IrqLines<'a> {
-    vm: &'a VmFd,
+pub struct IrqLines {
+    vm: Arc<Vm>,
     next: u32,
-    lines: BTreeMap<u32, EventFd>,
 }
 
-impl<'a> IrqLines<'a> {
-    pub fn new(vm: &'a VmFd) -> Self {
-        IrqLines {
-            vm,
-            next: FIRST_GSI,
-            lines: BTreeMap::new(),
-        }
+impl IrqLines {
+    /// All pins of `vm` that are for devices.
+    pub fn new(vm: Arc<Vm>) -> Self {
+        let next = FIRST_GSI;
+        IrqLines { vm, next }
     }
 
-    /// An interrupt for the next device and the eventfd that raises it.
-    pub fn allocate(&mut self) -> Result<(u32, EventFd), KvmError> {
+    /// An interrupt for the next device, and its line.
+    pub fn allocate(&mut self) -> (u32, Arc<dyn IrqLine>) {
         let gsi = self.next;
         self.next = if gsi == LAST_GSI { FIRST_GSI } else { gsi + 1 };
-        Ok((gsi, self.line(gsi)?))
+        (gsi, self.line(gsi))
     }
 
-    /// The eventfd that raises `gsi`, for a device at a fixed place.
-    pub fn line(&mut self, gsi: u32) -> Result<EventFd, KvmError> {
-        if !self.lines.contains_key(&gsi) {
-            let line = eventfd()?;
-            self.vm
-                .register_irqfd(&line, gsi)
-                .map_err(KvmError::at("register an interrupt line"))?;
-            self.lines.insert(gsi, line);
+    /// The line to `gsi`, for a device at a fixed place.
+    pub fn line(&self, gsi: u32) -> Arc<dyn IrqLine> {
+        let vm = Arc::clone(&self.vm);
+        Arc::new(Pin { vm, gsi })
+    }
+}
+
+/// Edge-triggered: what counts is that it rises.
+struct Pin {
+    vm: Arc<Vm>,
+    gsi: u32,
+}
+
+impl IrqLine for Pin {
+    /// First down, then up, and it stays there. So of two threads that do this at the
+    /// same time, whose steps may mix, the one whose rise is none has told of its
+    /// news before the other's, which is one.
+    fn pulse(&self) {
+        for level in [false, true] {
+            // Fails for a VM whose guest is no more, or a pin that there is not.
+            let _ = self.vm.fd.set_irq_line(self.gsi, level);
         }
-        self.lines[&gsi]
-            .try_clone()
-            .map_err(io("copy an event descriptor"))
     }
-}
-
-fn eventfd() -> Result<EventFd, KvmError> {
-    EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).map_err(io("make an event descriptor"))
-}
-
-fn io(step: &'static str) -> impl Fn(std::io::Error) -> KvmError {
-    move |error| KvmError::at(step)(kvm_ioctls::Error::new(error.raw_os_error().unwrap_or(0)))
 }

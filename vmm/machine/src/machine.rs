@@ -164,7 +164,7 @@ impl Machine {
         }
         let kvm = vm::open()?;
         let memory = memory::create(config.memory)?;
-        let vm = Vm::new(&kvm, memory)?;
+        let vm = Arc::new(Vm::new(&kvm, memory)?);
         let source = BootSource {
             kernel: &config.kernel,
             initramfs: config.initramfs,
@@ -190,7 +190,12 @@ impl Machine {
         devices.extend(config.devices);
         let threads = with_signals_blocked(config.threads);
         let events = event_loop.handle();
-        let mut board = Board::new(&vm, config.vcpus, events.clone(), threads.clone());
+        let mut board = Board::new(
+            Arc::clone(&vm),
+            config.vcpus,
+            events.clone(),
+            threads.clone(),
+        );
         for spec in devices {
             board.add(spec)?;
         }
@@ -328,7 +333,7 @@ impl Shared {
 /// What the event loop's thread keeps alive while the guest runs and takes
 /// down, in order, when it ends.
 struct Body {
-    vm: Vm,
+    vm: Arc<Vm>,
     buses: Arc<Buses>,
     transports: Vec<Arc<Mutex<MmioTransport>>>,
     vcpus: Vec<Vcpu>,
@@ -414,26 +419,26 @@ fn host(what: &'static str) -> impl Fn(io::Error) -> MachineError {
 }
 
 /// Where devices are put while the machine is built.
-struct Board<'a> {
-    vm: &'a Vm,
+struct Board {
+    vm: Arc<Vm>,
     vcpus: u8,
     events: EventHandle,
     threads: Threads,
-    irqs: IrqLines<'a>,
+    irqs: IrqLines,
     buses: Buses,
     virtio: Vec<VirtioMmio>,
     transports: Vec<Arc<Mutex<MmioTransport>>>,
     off_bus: Vec<Subscriber>,
 }
 
-impl<'a> Board<'a> {
-    fn new(vm: &'a Vm, vcpus: u8, events: EventHandle, threads: Threads) -> Self {
+impl Board {
+    fn new(vm: Arc<Vm>, vcpus: u8, events: EventHandle, threads: Threads) -> Self {
         Board {
+            irqs: IrqLines::new(Arc::clone(&vm)),
             vm,
             vcpus,
             events,
             threads,
-            irqs: IrqLines::new(&vm.fd),
             buses: Buses {
                 mmio: Default::default(),
                 pio: Default::default(),
@@ -446,10 +451,9 @@ impl<'a> Board<'a> {
 
     /// Makes the device and puts it in its place.
     fn add(&mut self, spec: DeviceSpec) -> Result<(), MachineError> {
-        let serial_line = self.irqs.line(layout::SERIAL_GSI)?;
         let env = DeviceEnv {
             vcpus: self.vcpus,
-            line: serial_line,
+            line: self.irqs.line(layout::SERIAL_GSI),
             threads: self.threads.clone(),
         };
         self.place(registry::create(spec, &env)?)
@@ -466,7 +470,7 @@ impl<'a> Board<'a> {
                     .insert(layout::SERIAL_PORT, layout::SERIAL_PORT_LEN, device);
             }
             NewDevice::Virtio(device) => {
-                let (gsi, irq) = self.irqs.allocate()?;
+                let (gsi, irq) = self.irqs.allocate();
                 let address =
                     layout::VIRTIO_MMIO + self.virtio.len() as u64 * layout::VIRTIO_MMIO_SIZE;
                 let transport = MmioTransport::new(

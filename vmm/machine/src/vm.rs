@@ -94,7 +94,6 @@ impl Vm {
     pub fn new(kvm: &Kvm, memory: GuestMemory) -> Result<Self, KvmError> {
         for (cap, name) in [
             (Cap::Irqchip, "an in-kernel interrupt controller"),
-            (Cap::Irqfd, "irqfd"),
             (Cap::Ioeventfd, "ioeventfd"),
             (Cap::ImmediateExit, "immediate exit"),
         ] {

@@ -27,7 +27,7 @@ fn create(options: Value) -> anyhow::Result<Box<dyn VirtioDevice>> {
     };
     let env = DeviceEnv {
         vcpus: 1,
-        line: EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap(),
+        line: Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap()),
         threads: Threads::new(|_| Ok(())),
     };
     match Factory.create(spec, &env)? {

@@ -21,7 +21,7 @@ fn create_with(
     };
     let env = DeviceEnv {
         vcpus: 4,
-        line: EventFd::new(EFD_NONBLOCK).unwrap(),
+        line: Arc::new(EventFd::new(EFD_NONBLOCK).unwrap()),
         threads: Threads::new(|_| Ok(())),
     };
     match Factory.create(spec, &env)? {

@@ -31,7 +31,7 @@ fn create(
     };
     let env = DeviceEnv {
         vcpus: 1,
-        line: EventFd::new(EFD_NONBLOCK).unwrap(),
+        line: Arc::new(EventFd::new(EFD_NONBLOCK).unwrap()),
         threads: Threads::new(|_| Ok(())),
     };
     match Factory.create(spec, &env)? {

@@ -100,20 +100,20 @@ impl VirtioDevice for Recorder {
 pub(crate) struct Bench {
     pub(crate) transport: MmioTransport,
     pub(crate) device: Recorder,
-    pub(crate) irq: EventFd,
+    pub(crate) irq: Arc<EventFd>,
 }
 
 impl Bench {
     pub(crate) fn new() -> Self {
         let device = Recorder::default();
-        let irq = EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap();
+        let irq = Arc::new(EventFd::new(EFD_NONBLOCK | EFD_CLOEXEC).unwrap());
         let events = EventManager::<Subscriber>::new().unwrap();
         let transport = MmioTransport::new(
             Box::new(device.clone()),
             GuestMemory::from_ranges(&[(GuestAddress(0), RAM as usize)]).unwrap(),
             EventHandle::new(events.remote_endpoint()),
             Threads::new(|_| Ok(())),
-            irq.try_clone().unwrap(),
+            irq.clone(),
         )
         .unwrap();
         Bench {
