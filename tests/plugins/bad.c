@@ -126,7 +126,8 @@ static int32_t receive(shem_device_t *device, uint16_t queue, const shem_iovec_t
   return 60;
 }
 static const shem_net_backend_t net = {
-    sizeof(net), 0, describe, start, stop, set_interest, send_frame, receive};
+    .struct_size = sizeof(net), .describe = describe, .start = start, .stop = stop,
+    .set_interest = set_interest, .send = send_frame, .receive = receive};
 
 static const void *get_extension(shem_device_t *device, shem_str_t id) {
   bad_t *bad = of(device);

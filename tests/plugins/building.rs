@@ -92,7 +92,8 @@ pub fn library_at(source: &str, definitions: &[&str]) -> Library {
     Library { path, folder }
 }
 
-/// A plugin that was built with the first version of the ABI.
-pub fn kept(name: &str) -> PathBuf {
-    root().join("tests/plugins/kept/1.0-x86-64").join(name)
+/// A plugin that was built with `version` of the ABI.
+pub fn kept(version: &str, name: &str) -> PathBuf {
+    let folder = format!("tests/plugins/kept/{version}-x86-64");
+    root().join(folder).join(name)
 }

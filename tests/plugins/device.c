@@ -181,9 +181,11 @@ static int32_t receive(shem_device_t *device, uint16_t queue, const shem_iovec_t
 }
 
 static const shem_net_backend_t net = {
-    sizeof(net), 0, describe, start, stop, set_interest, send_frame, receive};
+    .struct_size = sizeof(net), .describe = describe, .start = start, .stop = stop,
+    .set_interest = set_interest, .send = send_frame, .receive = receive};
 static const shem_net_backend_t dumb_net = {
-    sizeof(net), 0, describe, start, stop, set_interest, NULL, receive};
+    .struct_size = sizeof(net), .describe = describe, .start = start, .stop = stop,
+    .set_interest = set_interest, .receive = receive};
 
 /* events and lifecycle */
 

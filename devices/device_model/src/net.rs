@@ -141,8 +141,13 @@ pub trait NetBackend: Send {
     /// is so already is told too.
     fn set_interest(&mut self, queue: u16, directions: Directions) -> Result<(), NetError>;
 
-    /// Sends one frame, in at most [`MAX_FRAME_PIECES`] pieces.
+    /// Sends one frame, in at most [`MAX_FRAME_PIECES`] pieces, or takes a copy that
+    /// goes with the next [`NetBackend::flush`].
     fn send(&mut self, queue: u16, frame: &[VolatileSlice<'_>]) -> Result<(), NetError>;
+
+    /// Sends what [`NetBackend::send`] has taken of queue pair `queue` and kept so
+    /// that it goes together. Follows the last frame that there was.
+    fn flush(&mut self, queue: u16) -> Result<(), NetError>;
 
     /// Receives one frame into `room`, of [`NetInfo::max_frame`] bytes or more in at
     /// most [`MAX_FRAME_PIECES`] pieces, and returns its length.

@@ -17,6 +17,8 @@ pub(crate) struct Sender {
     pub(crate) queue: DeviceQueue,
     /// It is worth a try.
     pub(crate) ready: bool,
+    /// The backend has taken a frame since it was flushed.
+    unflushed: bool,
 }
 
 /// Why a frame goes nowhere.
@@ -51,12 +53,29 @@ struct Frame {
 
 impl Sender {
     pub(crate) fn new(queue: DeviceQueue) -> Self {
-        Sender { queue, ready: true }
+        Sender {
+            queue,
+            ready: true,
+            unflushed: false,
+        }
     }
 
     /// Sends what the driver has on queue pair `pair`, or drops it when that is not
     /// in use.
     pub(crate) fn serve(
+        &mut self,
+        pair: u16,
+        in_use: bool,
+        service: &mut Service<'_>,
+    ) -> Result<Pause, Failure> {
+        let pause = self.send_frames(pair, in_use, service)?;
+        if std::mem::take(&mut self.unflushed) {
+            service.backend.flush(pair).map_err(Failure::Backend)?;
+        }
+        Ok(pause)
+    }
+
+    fn send_frames(
         &mut self,
         pair: u16,
         in_use: bool,
@@ -89,6 +108,7 @@ impl Sender {
                     let pieces = pieces.get(start..).unwrap_or_default();
                     match service.backend.send(pair, pieces) {
                         Ok(()) => {
+                            self.unflushed = true;
                             service.passed(frame.len);
                             let counters = &service.guest.card.counters;
                             counters.sent_frames.add(1);

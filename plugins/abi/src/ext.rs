@@ -238,8 +238,10 @@ abi_structs! {
         pub offloads: u32,
         /// Of those offered.
         pub queue_pairs: u16,
+        /// 1: `flush` follows the last frame. Since 1.1; 0 before.
+        pub flushes: u16,
         /// 0.
-        pub reserved: [u16; 3],
+        pub reserved: [u16; 2],
     }
 
     /// [`EXT_NET_BACKEND`], host.
@@ -255,7 +257,7 @@ abi_structs! {
     }
 
     /// [`EXT_NET_BACKEND`], plugin.
-    pub struct NetBackend as "shem_net_backend_t", 56 grows {
+    pub struct NetBackend as "shem_net_backend_t", 64 (from 56) {
         /// As its maker knew it.
         pub struct_size: u32,
         /// 0.
@@ -272,6 +274,8 @@ abi_structs! {
         pub send: Option<unsafe extern "C" fn(*mut Device, u16, *const Iovec, usize) -> i32>,
         /// Queue pair, room for one frame.
         pub receive: Option<unsafe extern "C" fn(*mut Device, u16, *const Iovec, usize) -> i32>,
+        /// Queue pair. Since 1.1.
+        pub flush: Option<unsafe extern "C" fn(*mut Device, u16) -> i32>,
     }
 
     /// A descriptor chain.

@@ -20,7 +20,8 @@ pub struct Layout {
     pub fields: &'static [Field],
 }
 
-/// Declares `#[repr(C)]` structs and checks that each has the size written beside
+/// Declares `#[repr(C)]` structs, `fixed`, or such that `grows`, perhaps grown `(from
+/// SIZE)` already, and checks that each has the size written beside
 /// its name in C and no byte between its fields, so that none can hide there.
 macro_rules! abi_structs {
     ($(
@@ -65,10 +66,13 @@ macro_rules! abi_structs {
     };
     (@sized fixed $name:ident, $size:literal) => {};
     (@sized grows $name:ident, $size:literal) => {
+        abi_structs!(@sized (from $size) $name, $size);
+    };
+    (@sized (from $first:literal) $name:ident, $size:literal) => {
         // SAFETY: `#[repr(C)]`, begins with `struct_size: u32`, and zero is a
         // value of each field: integers, raw pointers, optional functions.
         unsafe impl $crate::Versioned for $name {
-            const FIRST_SIZE: usize = $size;
+            const FIRST_SIZE: usize = $first;
         }
     };
 }

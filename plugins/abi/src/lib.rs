@@ -25,7 +25,7 @@ pub use crate::sized::{MAX_STRUCT_SIZE, SizeError, Versioned, read_sized};
 /// The version of the ABI that this crate mirrors.
 pub const ABI_MAJOR: u16 = 1;
 /// Grows when something is appended.
-pub const ABI_MINOR: u16 = 0;
+pub const ABI_MINOR: u16 = 1;
 
 /// Name of a plugin's one exported object, an [`Entry`].
 pub const ENTRY_SYMBOL: &core::ffi::CStr = c"shem_plugin_entry";

@@ -66,11 +66,13 @@ pub(crate) fn carry(
                 for pieces in [1, 2, MAX_FRAME_PIECES] {
                     send(backend, queue, len, pieces)?;
                 }
+                backend.flush(queue).map_err(failed)?;
                 drain(backend, queue, info.max_frame)?;
             }
             subject.stage("send until it is full");
             let is_sent = |_: &usize| send(backend, queue, SHORT, 1) != Ok(false);
             let sent = (0..FULL).take_while(is_sent).count();
+            backend.flush(queue).map_err(failed)?;
             backend.set_interest(queue, BOTH).map_err(failed)?;
             turn(backend)?;
             drain(backend, queue, info.max_frame)?;

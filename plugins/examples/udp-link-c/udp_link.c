@@ -83,7 +83,8 @@ static int32_t receive(shem_device_t *device, uint16_t queue, const shem_iovec_t
 
 static const shem_device_events_t events = {sizeof(events), 0, on_event, NULL};
 static const shem_net_backend_t net = {
-    sizeof(net), 0, describe, start, stop, set_interest, send_frame, receive};
+    .struct_size = sizeof(net), .describe = describe, .start = start, .stop = stop,
+    .set_interest = set_interest, .send = send_frame, .receive = receive};
 
 static const void *get_extension(shem_device_t *device, shem_str_t id) {
   if (shem_str_is(id, SHEM_EXT_EVENTS)) return (void)device, &events;
@@ -139,8 +140,7 @@ static const shem_driver_t driver = {
     sizeof(driver), 0, SHEM_STR("udp-link"), SHEM_STR("A cable to one other VM, over UDP"),
     SHEM_STR("{\"required\": [\"local\", \"peer\"], \"additionalProperties\": false, "
              "\"properties\": {\"local\": " ADDRESS("127.0.0.1:0") ", \"peer\": "
-             ADDRESS("127.0.0.1:9") "}}"),
-    create};
+             ADDRESS("127.0.0.1:9") "}}"), create};
 static const shem_driver_t *const drivers[] = {&driver};
 static const shem_str_t syscalls[] = {SHEM_STR("recvmsg"), SHEM_STR("getsockopt")};
 const shem_plugin_entry_t shem_plugin_entry = {

@@ -25,6 +25,7 @@ pub(crate) struct PluginNet {
     table: abi::NetBackend,
     info: NetInfo,
     started: bool,
+    pieces: Pieces,
 }
 
 impl PluginNet {
@@ -39,6 +40,7 @@ impl PluginNet {
                 table,
                 info,
                 started: false,
+                pieces: Pieces(Vec::with_capacity(MAX_FRAME_PIECES)),
             }
         }))
     }
@@ -161,30 +163,25 @@ fn bits(offloads: Offloads, flags: Flags) -> u32 {
     set.map(|(flag, _)| flag).sum()
 }
 
-/// Guest memory as the plugin is passed it.
-struct Pieces {
-    list: [abi::Iovec; MAX_FRAME_PIECES],
-    count: usize,
-}
+/// Guest memory as the plugin is passed it: of the call at hand, and kept from call to
+/// call for its room alone.
+struct Pieces(Vec<abi::Iovec>);
+
+// SAFETY: what it points at is used during a call only, by the thread that filled it
+// for that call.
+unsafe impl Send for Pieces {}
 
 impl Pieces {
-    /// `None` when there are too many.
-    fn of(slices: &[VolatileSlice<'_>]) -> Option<Self> {
-        let empty = abi::Iovec {
-            data: std::ptr::null_mut(),
-            len: 0,
-        };
-        let mut pieces = Pieces {
-            list: [empty; MAX_FRAME_PIECES],
-            count: slices.len(),
-        };
-        for (piece, slice) in pieces.list.get_mut(..slices.len())?.iter_mut().zip(slices) {
-            *piece = abi::Iovec {
-                data: slice.ptr_guard_mut().as_ptr().cast(),
-                len: slice.len(),
-            };
+    fn fill(&mut self, slices: &[VolatileSlice<'_>]) -> Result<(), NetError> {
+        if slices.len() > MAX_FRAME_PIECES {
+            return Err(NetError::FrameSize);
         }
-        Some(pieces)
+        self.0.clear();
+        self.0.extend(slices.iter().map(|slice| abi::Iovec {
+            data: slice.ptr_guard_mut().as_ptr().cast(),
+            len: slice.len(),
+        }));
+        Ok(())
     }
 }
 
@@ -198,7 +195,8 @@ impl NetBackend for PluginNet {
             struct_size: size_of::<abi::NetSetup>() as u32,
             offloads: bits(setup.send, SEND) | bits(setup.receive, RECEIVE),
             queue_pairs: setup.queue_pairs,
-            reserved: [0; 3],
+            flushes: 1,
+            reserved: [0; 2],
         };
         let start = self.table.start.expect("checked when it was made");
         self.instance
@@ -253,10 +251,11 @@ impl NetBackend for PluginNet {
     }
 
     fn send(&mut self, queue: u16, frame: &[VolatileSlice<'_>]) -> Result<(), NetError> {
-        let pieces = Pieces::of(frame).ok_or(NetError::FrameSize)?;
+        self.pieces.fill(frame)?;
+        let pieces = &self.pieces.0;
         let sent = self.call("send", self.table.send, |send, device| {
             // SAFETY: as above; the pieces are of mapped guest memory.
-            unsafe { send(device, queue, pieces.list.as_ptr(), pieces.count) }
+            unsafe { send(device, queue, pieces.as_ptr(), pieces.len()) }
         })?;
         match sent {
             Ok(0) => Ok(()),
@@ -265,11 +264,24 @@ impl NetBackend for PluginNet {
         }
     }
 
+    fn flush(&mut self, queue: u16) -> Result<(), NetError> {
+        let Some(flush) = self.table.flush else {
+            return Ok(());
+        };
+        self.instance
+            .call_or_fail("flush", On::Machine, |device| {
+                // SAFETY: as above.
+                unsafe { flush(device, queue) }
+            })
+            .map_err(|failure| NetError::Failed(failure.into()))
+    }
+
     fn receive(&mut self, queue: u16, room: &[VolatileSlice<'_>]) -> Result<usize, NetError> {
-        let pieces = Pieces::of(room).ok_or(NetError::FrameSize)?;
+        self.pieces.fill(room)?;
+        let pieces = &self.pieces.0;
         let received = self.call("receive", self.table.receive, |receive, device| {
             // SAFETY: as above.
-            unsafe { receive(device, queue, pieces.list.as_ptr(), pieces.count) }
+            unsafe { receive(device, queue, pieces.as_ptr(), pieces.len()) }
         })?;
         match received {
             Ok(len) if len > 0 && len as usize <= self.info.max_frame => Ok(len as usize),

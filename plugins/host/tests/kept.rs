@@ -1,4 +1,4 @@
-//! The promise: plugins that were built once, with the first version of the ABI, are
+//! The promise: plugins that were built once, with earlier versions of the ABI, are
 //! loaded and used by this host. See `tests/plugins/kept/README.md`.
 
 mod support;
@@ -14,10 +14,10 @@ use tempfile::TempDir;
 use vm_memory::VolatileSlice;
 
 /// The library of that name, in a folder that is its user's alone.
-fn library(name: &str) -> (TempDir, Plugin) {
+fn library(version: &str, name: &str) -> (TempDir, Plugin) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
-    fs::copy(kept(name), &path).unwrap();
+    fs::copy(kept(version, name), &path).unwrap();
     let plugin = Plugin::load(&path).unwrap();
     (folder, plugin)
 }
@@ -29,7 +29,7 @@ fn a_plugin_of_1_0_says_what_it_is() {
         ("net.so", "kept-net"),
         ("virtio.so", "kept-virtio"),
     ] {
-        let (_folder, plugin) = library(file);
+        let (_folder, plugin) = library("1.0", file);
         assert_eq!((plugin.name.as_str(), plugin.abi), (name, (1, 0)));
         assert_eq!(plugin.entry_size, 120);
         assert_eq!(plugin.drivers[0].name, name);
@@ -39,7 +39,7 @@ fn a_plugin_of_1_0_says_what_it_is() {
 
 #[test]
 fn a_lifecycle_of_1_0_is_gone_through() {
-    let (_folder, plugin) = library("hello.so");
+    let (_folder, plugin) = library("1.0", "hello.so");
     let device = create(&plugin, "kept-hello", json!({})).unwrap();
     device.before_boot().unwrap();
     device.agent_ready().unwrap();
@@ -60,7 +60,7 @@ fn a_lifecycle_of_1_0_is_gone_through() {
 
 #[test]
 fn a_virtio_device_of_1_0_serves_its_queue() {
-    let (_folder, plugin) = library("virtio.so");
+    let (_folder, plugin) = library("1.0", "virtio.so");
     let device = create(&plugin, "kept-virtio", json!({})).unwrap();
     let NewDevice::Virtio(mut virtio) = device.clone().into_new_device().unwrap() else {
         panic!("not a virtio device");
@@ -90,7 +90,7 @@ fn send(backend: &mut dyn NetBackend, frame: &mut [u8]) -> Result<(), NetError> 
 
 #[test]
 fn a_network_backend_of_1_0_carries_frames() {
-    let (_folder, plugin) = library("net.so");
+    let (_folder, plugin) = library("1.0", "net.so");
     let device = create(&plugin, "kept-net", json!({})).unwrap();
     let mut backend = device.net_backend().expect("a backend").unwrap();
     let info = backend.info();
@@ -120,6 +120,38 @@ fn a_network_backend_of_1_0_carries_frames() {
         let mut room = [0xff; 1514];
         let len = backend.receive(0, &[VolatileSlice::from(&mut room[..])]);
         assert_eq!(room[..len.unwrap()], [number; 60]);
+    }
+    backend.stop();
+    assert!(device.failure().is_none());
+}
+
+#[test]
+fn a_network_backend_of_1_1_gathers_frames() {
+    let (_folder, plugin) = library("1.1", "net.so");
+    assert_eq!(plugin.abi, (1, 1));
+    let device = create(&plugin, "kept-net", json!({})).unwrap();
+    let mut backend = device.net_backend().expect("a backend").unwrap();
+    let setup = NetSetup {
+        queue_pairs: 1,
+        send: Offloads::default(),
+        receive: Offloads::default(),
+    };
+    backend.start(&setup).unwrap();
+    let receive = |backend: &mut dyn NetBackend| {
+        let mut room = [0xff; 1514];
+        let len = backend.receive(0, &[VolatileSlice::from(&mut room[..])])?;
+        Ok::<_, NetError>(room[..len].to_vec())
+    };
+    for round in 0..3 {
+        for number in 0..3 {
+            send(&mut *backend, &mut [round + number; 60]).unwrap();
+        }
+        let early = receive(&mut *backend);
+        assert!(matches!(early, Err(NetError::WouldBlock)), "{early:?}");
+        backend.flush(0).unwrap();
+        for number in 0..3 {
+            assert_eq!(receive(&mut *backend).unwrap(), [round + number; 60]);
+        }
     }
     backend.stop();
     assert!(device.failure().is_none());

@@ -42,6 +42,7 @@ fn send(backend: &mut dyn NetBackend, bytes: &[u8]) {
         VolatileSlice::from(rest.as_mut_slice()),
     ];
     backend.send(0, &pieces).unwrap();
+    backend.flush(0).unwrap();
 }
 
 /// The next frame, waited for as a frontend does.

@@ -5,7 +5,7 @@
 
 use std::os::fd::AsRawFd;
 
-use plugin_sdk::{Directions, Error, Events, Host, Level, Pieces, Result};
+use plugin_sdk::{Directions, Error, Events, Host, Level, NetSetup, Pieces, Result};
 
 use crate::link::{Ended, Link, Stop};
 use crate::lost::{Lost, Often};
@@ -21,6 +21,8 @@ pub struct Cable {
     wanted: Directions,
     /// What the descriptor is waited for.
     watched: Events,
+    /// The frontend says when there are no more frames to send.
+    flushes: bool,
     lost: Lost,
     /// Nobody took a frame lately.
     refused: bool,
@@ -36,6 +38,7 @@ impl Cable {
             link: None,
             wanted: Directions::default(),
             watched: Events::NONE,
+            flushes: false,
             lost: Lost::default(),
             refused: false,
             refusals: Often::default(),
@@ -110,6 +113,12 @@ impl Cable {
         self.tell(ready)
     }
 
+    /// [`plugin_sdk::NetBackend::start`].
+    pub fn start(&mut self, setup: NetSetup) -> Result<()> {
+        self.flushes = setup.flushes;
+        self.set_interest(Directions::default())
+    }
+
     /// [`plugin_sdk::NetBackend::set_interest`].
     pub fn set_interest(&mut self, wanted: Directions) -> Result<()> {
         self.wanted = wanted;
@@ -139,6 +148,9 @@ impl Cable {
         if link.has_rest() != had_rest {
             self.watch()?;
         }
+        if sent.is_ok() && !self.flushes {
+            return self.flush();
+        }
         match sent {
             Ok(()) => Ok(()),
             Err(Stop::WouldBlock) => Err(Error::from_errno(libc::EAGAIN)),
@@ -151,6 +163,23 @@ impl Cable {
                 self.lost.add();
                 self.end(&ended)
             }
+        }
+    }
+
+    /// [`plugin_sdk::NetBackend::flush`].
+    pub fn flush(&mut self) -> Result<()> {
+        let Some(link) = &mut self.link else {
+            return Ok(());
+        };
+        let had_rest = link.has_rest();
+        let sent = link.send_rest();
+        if link.has_rest() != had_rest {
+            self.watch()?;
+        }
+        match sent {
+            Err(Stop::Ended(ended)) => self.end(&ended),
+            // What is left goes when there is room.
+            _ => Ok(()),
         }
     }
 
@@ -284,6 +313,12 @@ mod tests {
             has_more: Arc::clone(&has_more),
         };
         cable.plug(Box::new(link)).unwrap();
+        let setup = NetSetup {
+            offloads: 0,
+            queue_pairs: 1,
+            flushes: true,
+        };
+        cable.start(setup).unwrap();
         (cable, has_more, other)
     }
 
@@ -300,6 +335,24 @@ mod tests {
         cable.on_event(events).unwrap();
         assert!(mock.due(Duration::ZERO).is_empty());
         assert!(mock.asked().ready.is_empty());
+    }
+
+    #[test]
+    fn frames_go_at_the_flush_or_at_once_where_there_is_none() {
+        let mock = MockHost::new();
+        let (mut cable, _, _other) = cable(&mock);
+        cable.send(Frame::room(60).pieces()).unwrap();
+        assert!(cable.link.as_ref().unwrap().has_rest());
+        cable.flush().unwrap();
+        assert!(!cable.link.as_ref().unwrap().has_rest());
+        let setup = NetSetup {
+            offloads: 0,
+            queue_pairs: 1,
+            flushes: false,
+        };
+        cable.start(setup).unwrap();
+        cable.send(Frame::room(60).pieces()).unwrap();
+        assert!(!cable.link.as_ref().unwrap().has_rest());
     }
 
     #[test]

@@ -320,8 +320,8 @@ impl NetBackend for Golem {
         })
     }
 
-    fn start(&mut self, _: NetSetup) -> Result<()> {
-        self.cable.set_interest(Directions::default())
+    fn start(&mut self, setup: NetSetup) -> Result<()> {
+        self.cable.start(setup)
     }
 
     fn stop(&mut self) {
@@ -336,6 +336,10 @@ impl NetBackend for Golem {
 
     fn send(&mut self, _: u16, frame: Pieces<'_>) -> Result<()> {
         self.with_cable(|cable| cable.send(frame))
+    }
+
+    fn flush(&mut self, _: u16) -> Result<()> {
+        self.with_cable(Cable::flush)
     }
 
     fn receive(&mut self, _: u16, room: Pieces<'_>) -> Result<usize> {

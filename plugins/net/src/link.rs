@@ -26,13 +26,13 @@ pub trait Link: Send {
     /// What is waited for.
     fn descriptor(&self) -> BorrowedFd<'_>;
 
-    /// Sends one frame, or drops it.
+    /// Sends one frame, or takes it to go with [`Link::send_rest`], or drops it.
     fn send(&mut self, frame: Pieces<'_>) -> Result<(), Stop>;
 
     /// Receives one frame into `room`, which has room for the longest; its length.
     fn receive(&mut self, room: Pieces<'_>) -> Result<usize, Stop>;
 
-    /// Part of a frame is to be sent still, when the descriptor is writable.
+    /// What was taken is to be sent still, when the descriptor is writable.
     fn has_rest(&self) -> bool {
         false
     }

@@ -248,8 +248,8 @@ impl NetBackend for Passt {
         })
     }
 
-    fn start(&mut self, _: NetSetup) -> Result<()> {
-        self.cable.set_interest(Directions::default())
+    fn start(&mut self, setup: NetSetup) -> Result<()> {
+        self.cable.start(setup)
     }
 
     fn stop(&mut self) {
@@ -264,6 +264,10 @@ impl NetBackend for Passt {
 
     fn send(&mut self, _: u16, frame: Pieces<'_>) -> Result<()> {
         self.cable.send(frame)
+    }
+
+    fn flush(&mut self, _: u16) -> Result<()> {
+        self.cable.flush()
     }
 
     fn receive(&mut self, _: u16, room: Pieces<'_>) -> Result<usize> {

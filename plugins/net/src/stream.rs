@@ -1,5 +1,6 @@
-//! Frames over a stream socket, each after its length. What a full socket leaves of a
-//! frame is kept and goes first; there is never more than one such.
+//! Frames over a stream socket, each after its length. What is sent is gathered, as a
+//! system call for each frame costs more than to copy it, and what a full socket leaves
+//! of it goes first.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,16 +12,19 @@ use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use crate::frames::{Decoder, Prefix};
 use crate::link::{ETHERNET, Ended, Link, SOCKET_BUFFER, Stop, end_of};
 
+/// Bytes that are gathered, if they are not one frame.
+const GATHERED: usize = 64 << 10;
+
 /// A connected stream.
 pub struct Stream {
     socket: OwnedFd,
     prefix: Prefix,
     decoder: Decoder,
-    /// What of a frame is sent from our memory.
-    head: Vec<u8>,
-    /// What is to be sent before the next frame, from `sent` on.
-    rest: Vec<u8>,
+    /// Frames that were taken and what is before each, to be sent from `sent` on.
+    taken: Vec<u8>,
     sent: usize,
+    /// The socket took no more of it.
+    is_full: bool,
     /// The longest frame either way.
     longest: usize,
 }
@@ -34,9 +38,9 @@ impl Stream {
             socket,
             prefix,
             decoder: Decoder::new(prefix),
-            head: Vec::new(),
-            rest: Vec::new(),
+            taken: Vec::new(),
             sent: 0,
+            is_full: false,
             longest,
         })
     }
@@ -49,21 +53,15 @@ impl Stream {
             return Err(Stop::FrameSize);
         }
         let prefix = self.prefix.head(len).ok_or(Stop::FrameSize)?;
-        self.send_rest()?;
-        self.head.clear();
-        self.head.extend_from_slice(prefix.bytes());
-        self.head.extend_from_slice(copied);
-        let offset = copied.len();
-        let sent = frame.send_to(self.socket.as_fd(), &self.head, offset);
-        let sent = sent.map_err(stop)?;
-        let total = prefix.bytes().len() + len;
-        if sent < total {
-            let (head, rest) = (&self.head, &mut self.rest);
-            rest.resize(total, 0);
-            rest[..head.len()].copy_from_slice(head);
-            frame.copy_to(offset, &mut rest[head.len()..]);
-            self.sent = sent;
+        let prefix = prefix.bytes();
+        if self.is_full || self.taken.len() + prefix.len() + len > GATHERED {
+            self.send_rest()?;
         }
+        self.taken.extend_from_slice(prefix);
+        self.taken.extend_from_slice(copied);
+        let from = self.taken.len();
+        self.taken.resize(from + len - copied.len(), 0);
+        frame.copy_to(copied.len(), &mut self.taken[from..]);
         Ok(())
     }
 }
@@ -103,20 +101,24 @@ impl Link for Stream {
     }
 
     fn has_rest(&self) -> bool {
-        !self.rest.is_empty()
+        self.is_full
     }
 
     fn send_rest(&mut self) -> Result<(), Stop> {
-        while self.sent < self.rest.len() {
+        while self.sent < self.taken.len() {
             let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-            match send(&self.socket, &self.rest[self.sent..], flags) {
+            match send(&self.socket, &self.taken[self.sent..], flags) {
                 Ok(sent) => self.sent += sent,
                 Err(Errno::INTR) => {}
-                Err(error) => return Err(stop(error.into())),
+                Err(error) => {
+                    self.is_full = error == Errno::AGAIN;
+                    return Err(stop(error.into()));
+                }
             }
         }
-        self.rest.clear();
+        self.taken.clear();
         self.sent = 0;
+        self.is_full = false;
         Ok(())
     }
 
@@ -149,6 +151,7 @@ mod tests {
     fn frames_go_and_come_with_their_lengths() {
         let (mut link, mut theirs) = pair(Prefix::Native16);
         link.send(Frame::cut(&[7; 60], &[14]).pieces()).unwrap();
+        link.send_rest().unwrap();
         let mut got = [0; 62];
         theirs.read_exact(&mut got).unwrap();
         assert_eq!(got[..2], 60u16.to_ne_bytes());
@@ -165,7 +168,36 @@ mod tests {
     }
 
     #[test]
-    fn a_full_stream_keeps_the_rest_of_one_frame_and_loses_no_byte() {
+    fn frames_are_gathered_until_they_are_sent_or_many() {
+        let (mut link, mut theirs) = pair(Prefix::Big32);
+        theirs.set_nonblocking(true).unwrap();
+        let mut got = vec![0; 4 * GATHERED];
+        let mut taken = 0;
+        let first = loop {
+            link.send(Frame::cut(&[taken as u8; 1500], &[14]).pieces())
+                .unwrap();
+            taken += 1;
+            match theirs.read(&mut got) {
+                Ok(count) => break count,
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+            }
+        };
+        // All but the last, which had no room beside them.
+        assert_eq!(
+            (first, taken),
+            (GATHERED / 1504 * 1504, GATHERED / 1504 + 1)
+        );
+        for (number, frame) in got[..first].chunks(1504).enumerate() {
+            assert_eq!(frame[..4], 1500u32.to_be_bytes());
+            assert_eq!(frame[4..], [number as u8; 1500]);
+        }
+        assert!(!link.has_rest(), "nobody waits for room");
+        link.send_rest().unwrap();
+        assert_eq!(theirs.read(&mut got).unwrap(), 1504);
+    }
+
+    #[test]
+    fn a_full_stream_keeps_the_rest_and_loses_no_byte() {
         let (mut link, mut theirs) = pair(Prefix::Big32);
         let mut sent = 0u8;
         loop {
@@ -241,7 +273,8 @@ mod tests {
         drop(theirs);
         let ended = link.receive(Frame::room(LONGEST).pieces());
         assert!(matches!(ended, Err(Stop::Ended(Ended::Closed))));
-        let ended = link.send(Frame::room(60).pieces());
+        link.send(Frame::room(60).pieces()).unwrap();
+        let ended = link.send_rest();
         assert!(matches!(ended, Err(Stop::Ended(Ended::Closed))));
         assert!(matches!(link.trouble(), Stop::Ended(Ended::Closed)));
     }

@@ -47,6 +47,7 @@ impl<D: NetBackend> Rig<D> {
         device.start(NetSetup {
             offloads: 0,
             queue_pairs: 1,
+            flushes: true,
         })?;
         Ok(Rig { device, mock })
     }
@@ -98,7 +99,8 @@ impl<D: NetBackend> Rig<D> {
     /// Sends a frame in two pieces.
     pub fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let mut frame = Frame::cut(bytes, &[14]);
-        self.device.send(0, frame.pieces())
+        self.device.send(0, frame.pieces())?;
+        self.device.flush(0)
     }
 
     /// The directions that were told since.

@@ -32,8 +32,15 @@ pub trait NetBackend: Device {
     /// now on, at once if it is so now, and of no others.
     fn set_interest(&mut self, queue: u16, directions: Directions) -> Result<()>;
 
-    /// Sends one frame.
+    /// Sends one frame, or copies it, where [`NetSetup::flushes`].
     fn send(&mut self, queue: u16, frame: Pieces<'_>) -> Result<()>;
+
+    /// The last frame for now has been sent: those that were copied are to go, at once
+    /// or as soon as they can.
+    fn flush(&mut self, queue: u16) -> Result<()> {
+        let _ = queue;
+        Ok(())
+    }
 
     /// Receives one frame into `room`; its length, above 0.
     fn receive(&mut self, queue: u16, room: Pieces<'_>) -> Result<usize>;
@@ -65,6 +72,8 @@ pub struct NetSetup {
     pub offloads: u32,
     /// Of those offered.
     pub queue_pairs: u16,
+    /// The host calls [`NetBackend::flush`]; those of version 1.0 do not.
+    pub flushes: bool,
 }
 
 /// Directions of a queue pair.

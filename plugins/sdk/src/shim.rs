@@ -91,6 +91,7 @@ const fn net_table<D: NetBackend>() -> abi::NetBackend {
         set_interest: Some(set_interest::<D>),
         send: Some(send::<D>),
         receive: Some(receive::<D>),
+        flush: Some(flush::<D>),
     }
 }
 
@@ -421,6 +422,7 @@ unsafe extern "C" fn start<D: NetBackend>(
         let setup = NetSetup {
             offloads: setup.offloads,
             queue_pairs: setup.queue_pairs,
+            flushes: setup.flushes != 0,
         };
         device.start(setup).map(|()| 0)
     };
@@ -475,6 +477,11 @@ unsafe extern "C" fn send<D: NetBackend>(
             device.send(queue, frame).map(|()| 0)
         })
     }
+}
+
+unsafe extern "C" fn flush<D: NetBackend>(device: *mut abi::Device, queue: u16) -> i32 {
+    // SAFETY: as above.
+    unsafe { with(device, |_, device: &mut D| device.flush(queue).map(|()| 0)) }
 }
 
 unsafe extern "C" fn receive<D: NetBackend>(

@@ -1,4 +1,5 @@
-/* A cable with both ends in the guest, that holds a few frames. */
+/* A cable with both ends in the guest, that holds a few frames, those of a host that
+ * flushes until it does. */
 #include "kept.h"
 
 #define FRAMES 4
@@ -8,7 +9,8 @@ typedef struct {
   shem_device_t device;
   const shem_host_t *host;
   uint32_t interest;
-  uint32_t first, count;
+  uint32_t first, count, held;
+  uint16_t flushes;
   uint32_t lens[FRAMES];
   uint8_t frames[FRAMES][FRAME];
 } cable_t;
@@ -21,7 +23,7 @@ static int32_t tell(cable_t *cable) {
   const shem_host_net_t *net =
       cable->host->get_extension(cable->host, shem_str(SHEM_EXT_NET_BACKEND));
   uint32_t now = 0;
-  if (cable->count > 0) now |= SHEM_NET_RECEIVE;
+  if (cable->count > cable->held) now |= SHEM_NET_RECEIVE;
   if (cable->count < FRAMES) now |= SHEM_NET_SEND;
   now &= cable->interest;
   return now ? net->ready(cable->host, 0, now) : 0;
@@ -34,7 +36,8 @@ static int32_t describe(shem_device_t *device, shem_net_info_t *info) {
   return 0;
 }
 static int32_t start(shem_device_t *device, const shem_net_setup_t *setup) {
-  of(device)->first = of(device)->count = of(device)->interest = 0;
+  of(device)->first = of(device)->count = of(device)->held = of(device)->interest = 0;
+  of(device)->flushes = setup->flushes;
   return setup->queue_pairs == 1 ? 0 : -EINVAL;
 }
 static void stop(shem_device_t *device) { of(device)->interest = 0; }
@@ -57,7 +60,15 @@ static int32_t send_frame(shem_device_t *device, uint16_t queue, const shem_iove
   len = 0;
   for (size_t i = 0; i < count; len += pieces[i].len, i++)
     memcpy(cable->frames[slot] + len, pieces[i].data, pieces[i].len);
-  return tell(cable);
+  if (!cable->flushes) return tell(cable);
+  cable->held++;
+  return 0;
+}
+
+static int32_t flush(shem_device_t *device, uint16_t queue) {
+  (void)queue;
+  of(device)->held = 0;
+  return tell(of(device));
 }
 
 static int32_t receive(shem_device_t *device, uint16_t queue, const shem_iovec_t *pieces,
@@ -65,7 +76,7 @@ static int32_t receive(shem_device_t *device, uint16_t queue, const shem_iovec_t
   cable_t *cable = of(device);
   size_t at = 0;
   (void)queue;
-  if (cable->count == 0) return -EAGAIN;
+  if (cable->count == cable->held) return -EAGAIN;
   uint32_t slot = cable->first, len = cable->lens[slot];
   for (size_t i = 0; i < count && at < len; i++) {
     size_t part = pieces[i].len < len - at ? pieces[i].len : len - at;
@@ -79,7 +90,8 @@ static int32_t receive(shem_device_t *device, uint16_t queue, const shem_iovec_t
 }
 
 static const shem_net_backend_t net = {
-    sizeof(net), 0, describe, start, stop, set_interest, send_frame, receive};
+    .struct_size = sizeof(net), .describe = describe, .start = start, .stop = stop,
+    .set_interest = set_interest, .send = send_frame, .receive = receive, .flush = flush};
 
 static const void *get_extension(shem_device_t *device, shem_str_t id) {
   (void)device;

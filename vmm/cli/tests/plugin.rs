@@ -70,7 +70,7 @@ fn info_shows_all_that_a_plugin_declares() {
     let shown = said(shem(&["info", path(&library.path)]));
     for line in [
         "no-op 1.2.3: A plugin that does nothing",
-        "  ABI           1.0",
+        "  ABI           1.1",
         "  driver        no-op: Nothing",
         "  system calls  socket, bind",
         "  path          /dev/net/tun (read, write)",
@@ -86,7 +86,7 @@ fn info_as_json_has_the_same_and_the_schema() {
     let shown = said(shem(&["info", "--json", path(&library.path)]));
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["Name"], "no-op");
-    assert_eq!(shown["Abi"], "1.0");
+    assert_eq!(shown["Abi"], "1.1");
     assert_eq!(shown["EntrySize"], 120);
     assert_eq!(shown["SystemCalls"], serde_json::json!(["socket", "bind"]));
     let access = serde_json::json!(["read", "write"]);

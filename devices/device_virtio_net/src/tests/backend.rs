@@ -23,6 +23,10 @@ pub(crate) enum Incoming {
 pub(crate) struct State {
     pub(crate) incoming: Vec<VecDeque<Incoming>>,
     pub(crate) sent: Vec<(u16, Vec<u8>)>,
+    /// Frames that were taken, to be sent at the next flush of their queue pair.
+    taken: Vec<(u16, Vec<u8>)>,
+    /// Calls of `flush`.
+    pub(crate) flushes: usize,
     /// Frames that can still be sent.
     pub(crate) room: usize,
     pub(crate) interest: Vec<Directions>,
@@ -120,6 +124,8 @@ impl MockBackend {
             link: None,
             setup: None,
             starts: 0,
+            taken: Vec::new(),
+            flushes: 0,
             broken: None,
             receives: 0,
             processes: 0,
@@ -233,7 +239,18 @@ impl NetBackend for MockBackend {
             return Err(NetError::FrameSize);
         }
         state.room -= 1;
-        state.sent.push((queue, bytes));
+        state.taken.push((queue, bytes));
+        Ok(())
+    }
+
+    fn flush(&mut self, queue: u16) -> Result<(), NetError> {
+        let mut state = self.world.state();
+        running(&state, queue);
+        check(&state, "flush")?;
+        state.flushes += 1;
+        let state = &mut *state;
+        let going = state.taken.extract_if(.., |(of, _)| *of == queue);
+        state.sent.extend(going);
         Ok(())
     }
 

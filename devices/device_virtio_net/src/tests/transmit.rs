@@ -43,6 +43,25 @@ fn frame_in_pieces_of_any_size_is_whole_and_without_its_header() {
 }
 
 #[test]
+fn frames_of_a_turn_are_flushed_together() {
+    let mut bench = Bench::with(Wish::default());
+    let frames: Vec<_> = (0..3).map(|seed| (0, pattern(100, seed))).collect();
+    for (_, frame) in &frames {
+        bench.driver.send(TX, &PLAIN, frame, &[12]);
+    }
+    bench.run();
+    assert_eq!(bench.world.sent(), frames);
+    assert_eq!(bench.world.state().flushes, 1);
+    // The first goes though the second is not taken yet.
+    bench.world.state().room = 1;
+    for (_, frame) in &frames[..2] {
+        bench.driver.send(TX, &PLAIN, frame, &[12]);
+    }
+    bench.run();
+    assert_eq!(bench.world.sent(), frames[..1]);
+}
+
+#[test]
 fn header_is_passed_to_a_backend_that_takes_one() {
     let mut bench = Bench::with(with_header());
     let expected = [&PLAIN[..], &pattern(100, 4)].concat();

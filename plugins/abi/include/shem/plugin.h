@@ -56,7 +56,7 @@ extern "C" {
 
 /* The version of this ABI that a plugin is built with. */
 #define SHEM_ABI_MAJOR 1
-#define SHEM_ABI_MINOR 0
+#define SHEM_ABI_MINOR 1
 
 /* Put before a plugin's one exported object, in a build with
  * -fvisibility=hidden. */

@@ -183,6 +183,7 @@ mod tests {
                 let mut bytes: Vec<u8> = (0..len).map(|byte| byte as u8).collect();
                 bytes[12..14].copy_from_slice(&ARP);
                 fence.send(Frame::cut(&bytes, cuts).pieces()).unwrap();
+                fence.send_rest().unwrap();
                 let mut got = vec![0; 4 + len];
                 theirs.read_exact(&mut got).unwrap();
                 assert_eq!(got[..4], (len as u32).to_be_bytes());

@@ -94,6 +94,7 @@ fn frames_are_finished_for_a_guest_that_cannot() {
             .start(NetSetup {
                 offloads,
                 queue_pairs: 1,
+                flushes: true,
             })
             .unwrap();
         host.send_to(b"hello", "192.0.2.9:9").unwrap();
@@ -118,6 +119,7 @@ fn frames_come_to_the_queues_in_use() {
         let setup = NetSetup {
             offloads,
             queue_pairs,
+            flushes: true,
         };
         rig.device.start(setup).unwrap();
         let watched = rig.mock.asked().fds.len();

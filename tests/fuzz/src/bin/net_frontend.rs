@@ -600,6 +600,10 @@ impl NetBackend for Backend {
         Ok(news)
     }
 
+    fn flush(&mut self, queue: u16) -> Result<(), NetError> {
+        self.running(queue).map(drop)
+    }
+
     fn set_interest(&mut self, queue: u16, directions: Directions) -> Result<(), NetError> {
         let (mut state, _) = self.running(queue)?;
         state.interest[usize::from(queue)] = directions;

@@ -54,7 +54,8 @@ typedef struct shem_net_setup {
   uint32_t struct_size;
   uint32_t offloads;
   uint16_t queue_pairs;
-  uint16_t reserved[3];
+  uint16_t flushes; /* 1: `flush` follows the last of some frames. Since 1.1 */
+  uint16_t reserved[2];
 } shem_net_setup_t;
 SHEM_LAYOUT(sizeof(shem_net_setup_t) == 16);
 
@@ -97,7 +98,8 @@ typedef struct shem_net_backend {
   int32_t (*set_interest)(shem_device_t *device, uint16_t queue, uint32_t directions);
 
   /* [loop], required. Sends one frame, header first if there is one, in at most 64
-   * pieces of guest memory. 0: it went, or was dropped for good. -EAGAIN: not
+   * pieces of guest memory. 0: it went, was copied to go at `flush`, or was dropped
+   * for good. -EAGAIN: not
    * now; the frontend keeps it and sets its interest. -EMSGSIZE: too long or too
    * short; dropped and counted. Other negative numbers fail the device. */
   int32_t (*send)(shem_device_t *device, uint16_t queue, const shem_iovec_t *pieces,
@@ -109,8 +111,14 @@ typedef struct shem_net_backend {
    * fit; dropped and counted. 0 and other negative numbers fail the device. */
   int32_t (*receive)(shem_device_t *device, uint16_t queue, const shem_iovec_t *pieces,
                      size_t count);
+
+  /* [loop]. There are no more frames to send on `queue` for now: those that `send`
+   * has taken and kept are to go together, and what does not go now goes as soon as
+   * it can. A negative number fails the device. Only called after `send`, and only
+   * where `flushes` of shem_net_setup_t is 1. Since 1.1. */
+  int32_t (*flush)(shem_device_t *device, uint16_t queue);
 } shem_net_backend_t;
-SHEM_LAYOUT(sizeof(shem_net_backend_t) == 56);
+SHEM_LAYOUT(sizeof(shem_net_backend_t) == 64);
 
 #ifdef __cplusplus
 }
