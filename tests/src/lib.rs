@@ -27,7 +27,7 @@ pub use folder::Folder;
 pub use host::{HostSum, Resources};
 pub use image::{build_image, image_of_programs};
 pub use layout::Layout;
-pub use namespace::{in_own_network, ip};
+pub use namespace::{in_own_network, ip, tap};
 pub use peer::{ECHO, Peer, PeerSocket, free_port};
 pub use program::{Outcome, Shem};
 pub use registry::{PASSWORD, RegistryServer, USER};

@@ -3,7 +3,8 @@
 //! | words | what it does |
 //! | --- | --- |
 //! | `serve PORT` | gives back what it gets, by TCP and UDP, at every address; at the two ports behind it only takes, and only gives; says `ready` |
-//! | `tcp ADDRESS:PORT BYTES` | sends that many bytes, and checks what comes back meanwhile |
+//! | `tcp ADDRESS:PORT BYTES` | sends that many bytes, closes its half, and checks what comes back meanwhile |
+//! | `echo ADDRESS:PORT BYTES` | the same, but closes its half when all has come back |
 //! | `udp ADDRESS:PORT COUNT SIZE` | sends datagrams, several at a time, each until it came back |
 //! | `bench ADDRESS:PORT BYTES ROUNDTRIPS` | takes the times of that many bytes there, of as many from there, and of single bytes to and fro |
 #![forbid(unsafe_code)]
@@ -39,13 +40,14 @@ fn main() -> Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["serve", port] => serve::run(port.parse()?),
-        ["tcp", address, bytes] => tcp(address, bytes.parse()?),
+        ["tcp", address, bytes] => tcp(address, bytes.parse()?, Close::WhenSent),
+        ["echo", address, bytes] => tcp(address, bytes.parse()?, Close::WhenBack),
         ["udp", address, count, size] => udp(address, count.parse()?, size.parse()?),
         ["bench", address, bytes, round_trips] => {
             bench::run(address, bytes.parse()?, round_trips.parse()?)
         }
         _ => bail!(
-            "use: serve PORT | tcp ADDRESS:PORT BYTES | udp ADDRESS:PORT COUNT SIZE | \
+            "use: serve PORT | tcp ADDRESS:PORT BYTES | echo ADDRESS:PORT BYTES | udp ADDRESS:PORT COUNT SIZE | \
              bench ADDRESS:PORT BYTES ROUNDTRIPS"
         ),
     }
@@ -63,7 +65,16 @@ fn connect(address: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-fn tcp(address: &str, bytes: usize) -> Result<()> {
+/// When a connection's half is closed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Close {
+    /// All is sent.
+    WhenSent,
+    /// All has come back.
+    WhenBack,
+}
+
+fn tcp(address: &str, bytes: usize, close: Close) -> Result<()> {
     let stream = connect(address)?;
     thread::scope(|scope| {
         let sender = scope.spawn(|| -> io::Result<()> {
@@ -77,7 +88,10 @@ fn tcp(address: &str, bytes: usize) -> Result<()> {
                 (&stream).write_all(&block[..len])?;
                 sent += len;
             }
-            stream.shutdown(Shutdown::Write)
+            match close {
+                Close::WhenSent => stream.shutdown(Shutdown::Write),
+                Close::WhenBack => Ok(()),
+            }
         });
         let mut seen = 0;
         let mut block = vec![0; BLOCK];
@@ -90,6 +104,9 @@ fn tcp(address: &str, bytes: usize) -> Result<()> {
                 ensure!(*byte == pattern(seen + at), "byte {} is another", seen + at);
             }
             seen += len;
+            if close == Close::WhenBack && seen == bytes {
+                stream.shutdown(Shutdown::Write)?;
+            }
         }
         sender.join().expect("it does not panic").context("send")?;
         ensure!(seen == bytes, "{seen} of {bytes} bytes came back");

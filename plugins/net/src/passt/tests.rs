@@ -32,7 +32,7 @@ fn the_guests_side_is_known_without_asking() {
     assert_eq!(
         arguments("{}"),
         "--foreground --stderr --fd 0 --address 10.0.2.15 --netmask 24 --gateway 10.0.2.2 \
-         --dns-forward 10.0.2.3 --mtu 1500 --ipv4-only --no-map-gw -t none -u none"
+         --dns-forward 10.0.2.3 --mtu 65520 --ipv4-only --no-map-gw -t none -u none"
     );
     let config = r#"{
         "address": "192.168.7.2", "prefix": 30, "gateway": "192.168.7.1", "dns": "192.168.7.1",
@@ -51,7 +51,7 @@ fn frames_go_to_the_process_and_come_from_it() {
     let (_folder, config) = script(ECHO);
     let mut rig = Rig::<Passt>::new(&config).unwrap();
     let info = rig.device.describe().unwrap();
-    assert_eq!((info.mtu, info.link_up), (Some(1500), true));
+    assert_eq!((info.mtu, info.link_up), (Some(65520), true));
     // The answer to the question whether it runs.
     assert_eq!(rig.frame().len(), 42);
     for len in [14, 60, 1_514] {

@@ -22,7 +22,7 @@ const MEMORY: &str = "512m";
 /// How `shem` starts passt for `--net passt,host_loopback=true`: the guest's addresses
 /// are the plugin's, and the host's loopback is at the gateway's.
 const PASST: &str = "--foreground --stderr --quiet --fd 0 --address 10.0.2.15 --netmask 24 \
-                     --gateway 10.0.2.2 --dns-forward 10.0.2.3 --mtu 1500 --ipv4-only \
+                     --gateway 10.0.2.2 --dns-forward 10.0.2.3 --mtu 65520 --ipv4-only \
                      -t none -u none";
 
 /// Bytes that passt's socket holds of what it sends, which the plugin sets as well.
@@ -129,7 +129,7 @@ fn qemu(setup: &Setup, network: Network) -> Result<Rows> {
             fcntl(&qemus, FcntlArg::F_SETFD(FdFlag::empty()))?;
             let number = qemus.as_raw_fd();
             let stream = format!("stream,id=net,server=off,addr.type=fd,addr.str={number}");
-            let card = "virtio-net-device,netdev=net,host_mtu=1500";
+            let card = "virtio-net-device,netdev=net,host_mtu=65520";
             qemu.args(["-netdev", &stream, "-device", card]);
             rows::of_guest(qemu, ROWS)
         }
