@@ -25,7 +25,7 @@ const PASST: &str = "--foreground --stderr --quiet --fd 0 --address 10.0.2.15 --
                      --gateway 10.0.2.2 --dns-forward 10.0.2.3 --mtu 65520 --ipv4-only \
                      -t none -u none";
 
-/// Bytes that passt's socket holds of what it sends, which the plugin sets as well.
+/// Bytes that passt's socket holds of what it sends, where the plugin made it.
 const PASST_BUFFER: usize = 2 << 20;
 
 /// A machine with one card.
@@ -39,6 +39,8 @@ pub enum Way {
 pub enum Network {
     Tap,
     Passt,
+    /// With a socket as the plugin makes it.
+    WidePasst,
 }
 
 /// All of them.
@@ -59,6 +61,10 @@ pub const CANDIDATES: &[Candidate<Way>] = &[
         name: "QEMU passt",
         way: Way::Qemu(Network::Passt),
     },
+    Candidate {
+        name: "QEMU passt wide",
+        way: Way::Qemu(Network::WidePasst),
+    },
 ];
 
 impl Way {
@@ -76,7 +82,7 @@ impl Network {
     fn address(self) -> &'static str {
         match self {
             Network::Tap => "10.77.0.2/24",
-            Network::Passt => "10.0.2.15/24",
+            Network::Passt | Network::WidePasst => "10.0.2.15/24",
         }
     }
 
@@ -84,7 +90,7 @@ impl Network {
     fn probe(self, setup: &Setup) -> Vec<String> {
         let host = match self {
             Network::Tap => "10.77.0.1",
-            Network::Passt => "10.0.2.2",
+            Network::Passt | Network::WidePasst => "10.0.2.2",
         };
         let mut words = vec!["bench".into(), format!("{host}:{PORT}")];
         words.extend(setup.amounts.clone());
@@ -96,7 +102,7 @@ fn shem(setup: &Setup, network: Network) -> Result<Rows> {
     let address = network.address();
     let net = match network {
         Network::Tap => format!("tap=tap0,ip={address}"),
-        Network::Passt => "passt,host_loopback=true".into(),
+        Network::Passt | Network::WidePasst => "passt,host_loopback=true".into(),
     };
     let options = ["--net", &net];
     let mut shem = setup
@@ -120,10 +126,11 @@ fn qemu(setup: &Setup, network: Network) -> Result<Rows> {
             qemu.args(["-netdev", tap, "-device", "virtio-net-device,netdev=net"]);
             rows::of_guest(qemu, ROWS)
         }
-        Network::Passt => {
+        Network::Passt | Network::WidePasst => {
             let (passts, qemus) = UnixStream::pair()?;
-            // As the plugin's is.
-            setsockopt(&passts, sockopt::SndBufForce, &PASST_BUFFER)?;
+            if matches!(network, Network::WidePasst) {
+                setsockopt(&passts, sockopt::SndBufForce, &PASST_BUFFER)?;
+            }
             let _passt = passt(passts.into())?;
             // Only now, so that passt has not inherited it.
             fcntl(&qemus, FcntlArg::F_SETFD(FdFlag::empty()))?;

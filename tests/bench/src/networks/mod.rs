@@ -30,7 +30,11 @@ const ROWS: &[Row] = &[
 ];
 
 /// Candidates that are compared: how many times as fast the first is.
-const RATIOS: &[Ratio] = &[("shem tap", "QEMU tap"), ("shem passt", "QEMU passt")];
+const RATIOS: &[Ratio] = &[
+    ("shem tap", "QEMU tap"),
+    ("shem passt", "QEMU passt"),
+    ("shem passt", "QEMU passt wide"),
+];
 
 /// `cargo xtask bench networks -- ARGS`.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<()> {
