@@ -146,7 +146,7 @@ pub trait NetBackend: Send {
     fn send(&mut self, queue: u16, frame: &[VolatileSlice<'_>]) -> Result<(), NetError>;
 
     /// Sends what [`NetBackend::send`] has taken of queue pair `queue` and kept so
-    /// that it goes together. Follows the last frame that there was.
+    /// that it goes together. Follows the last of some frames.
     fn flush(&mut self, queue: u16) -> Result<(), NetError>;
 
     /// Receives one frame into `room`, of [`NetInfo::max_frame`] bytes or more in at

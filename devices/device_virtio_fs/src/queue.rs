@@ -24,8 +24,9 @@ const HIGH_PRIORITY_QUEUE: u16 = 0;
 
 /// For how many milliseconds chains of the queue of high priority are gathered once
 /// one has come. A guest that looks at many files forgets one after the other, and
-/// each by itself would cost it a kick and an interrupt; nobody waits for either
-/// request but a driver that unmounts.
+/// each by itself would cost it a kick and an interrupt. Those who wait for them: a
+/// driver that unmounts, and the blocks of a deleted file, which the host frees when it
+/// is forgotten.
 pub(crate) const GATHERED_MS: i32 = 10;
 
 /// A queue, and what its requests go to.

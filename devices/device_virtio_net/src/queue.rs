@@ -71,7 +71,7 @@ impl DeviceQueue {
         self.index
     }
 
-    /// Readable when the driver kicked.
+    /// Written at each kick, and never read.
     pub(crate) fn kick(&self) -> &EventFd {
         &self.kick
     }

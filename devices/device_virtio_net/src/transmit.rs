@@ -68,11 +68,12 @@ impl Sender {
         in_use: bool,
         service: &mut Service<'_>,
     ) -> Result<Pause, Failure> {
-        let pause = self.send_frames(pair, in_use, service)?;
+        let pause = self.send_frames(pair, in_use, service);
+        // Also of a driver that has broken the queue since.
         if std::mem::take(&mut self.unflushed) {
             service.backend.flush(pair).map_err(Failure::Backend)?;
         }
-        Ok(pause)
+        pause
     }
 
     fn send_frames(

@@ -1,6 +1,6 @@
 //! The way from a device's threads to the driver: interrupt bits, the
-//! DEVICE_NEEDS_RESET flag and the line. Atomics only: a device calls this
-//! while a vCPU thread may hold every lock there is.
+//! DEVICE_NEEDS_RESET flag and the line. Takes no lock: a device calls this while a
+//! vCPU thread may hold every lock there is.
 //!
 //! VIRTIO 1.2 sections 2.1.2 (DEVICE_NEEDS_RESET), 2.5 (configuration
 //! generation) and 4.2.2 (InterruptStatus).

@@ -195,7 +195,8 @@ impl NetBackend for PluginNet {
             struct_size: size_of::<abi::NetSetup>() as u32,
             offloads: bits(setup.send, SEND) | bits(setup.receive, RECEIVE),
             queue_pairs: setup.queue_pairs,
-            flushes: 1,
+            // A number that was to be 0 in 1.0, so only to those who know it.
+            flushes: u16::from(self.table.flush.is_some()),
             reserved: [0; 2],
         };
         let start = self.table.start.expect("checked when it was made");

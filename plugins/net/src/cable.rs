@@ -1,7 +1,7 @@
 //! A card with one queue pair whose cable is a [`Link`], or is pulled out.
 //!
-//! A link that ends takes nothing with it: the guest sees its cable pulled, and what
-//! it sends is dropped until there is another link.
+//! A link that ends takes the frames with it that it had not sent yet: the guest sees
+//! its cable pulled, and what it sends is dropped until there is another link.
 
 use std::os::fd::AsRawFd;
 

@@ -252,7 +252,8 @@ impl NetBackend for Passt {
     }
 
     fn stop(&mut self) {
-        // Frames stay where they are; what failed here fails at the next start.
+        // Frames for the guest stay where they are; what failed here fails at the next
+        // start.
         let _ = self.cable.set_interest(Directions::default());
         self.cable.report_lost();
     }

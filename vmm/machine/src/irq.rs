@@ -49,7 +49,8 @@ struct Pin {
 impl IrqLine for Pin {
     /// First down, then up, and it stays there. So of two threads that do this at the
     /// same time, whose steps may mix, the one whose rise is none has told of its
-    /// news before the other's, which is one.
+    /// news before the other's, which is one. A guest that takes the pin for one that
+    /// its level triggers, which its tables deny, interrupts itself without end.
     fn pulse(&self) {
         for level in [false, true] {
             // Fails for a VM whose guest is no more, or a pin that there is not.

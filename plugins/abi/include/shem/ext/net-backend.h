@@ -1,6 +1,6 @@
 /* shem.net-backend/1, both: Ethernet frames in and out, behind the VMM's own
  * virtio-net frontend, which alone deals with the guest and its queues. A backend
- * never sees a descriptor; frames lie in guest memory and go from there to a
+ * never sees a descriptor; frames lie in guest memory, from where they can go to a
  * descriptor of the backend without a copy.
  *
  * Readiness is told, never polled: the frontend says by `set_interest` what it
@@ -99,9 +99,9 @@ typedef struct shem_net_backend {
 
   /* [loop], required. Sends one frame, header first if there is one, in at most 64
    * pieces of guest memory. 0: it went, was copied to go at `flush`, or was dropped
-   * for good. -EAGAIN: not
-   * now; the frontend keeps it and sets its interest. -EMSGSIZE: too long or too
-   * short; dropped and counted. Other negative numbers fail the device. */
+   * for good. -EAGAIN: not now; the frontend keeps it and sets its interest.
+   * -EMSGSIZE: too long or too short; dropped and counted. Other negative numbers
+   * fail the device. */
   int32_t (*send)(shem_device_t *device, uint16_t queue, const shem_iovec_t *pieces,
                   size_t count);
 
