@@ -559,7 +559,7 @@ unsafe extern "C" fn net_ready(host: *const Host, queue: u16, directions: u32) -
             None => news.ready.push((queue, told)),
         }
         drop(news);
-        state.waits.wake();
+        state.has_news();
         Ok(())
     };
     // SAFETY: what the plugin vouches for.
@@ -573,7 +573,7 @@ unsafe extern "C" fn net_link(host: *const Host, up: u32) -> i32 {
             return Err(Errno::EPERM);
         }
         lock(&state.news).link = Some(up != 0);
-        state.waits.wake();
+        state.has_news();
         Ok(())
     };
     // SAFETY: what the plugin vouches for.

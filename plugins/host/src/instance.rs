@@ -58,6 +58,8 @@ pub(crate) struct HostState {
     /// Additions are still used.
     pub additions_open: AtomicBool,
     pub news: Mutex<NetNews>,
+    /// [`Instance::process`] is under way, after which the news are taken.
+    processing: AtomicBool,
     pub queue_pairs: OnceLock<u16>,
     error: Mutex<Option<String>>,
     misuse: Mutex<Option<FailureKind>>,
@@ -73,6 +75,13 @@ impl HostState {
     /// This thread is in a callback of this device.
     pub(crate) fn in_call(&self) -> bool {
         IN_CALL.get() == ptr::from_ref(self)
+    }
+
+    /// There are news, from a callback.
+    pub(crate) fn has_news(&self) {
+        if !self.processing.load(Ordering::Relaxed) {
+            self.waits.wake();
+        }
     }
 
     pub(crate) fn set_error(&self, text: String) {
@@ -155,6 +164,7 @@ impl Instance {
             additions: Mutex::default(),
             additions_open: AtomicBool::new(true),
             news: Mutex::default(),
+            processing: AtomicBool::new(false),
             queue_pairs: OnceLock::new(),
             error: Mutex::default(),
             misuse: Mutex::default(),
@@ -354,16 +364,19 @@ impl Instance {
             // Interrupted: it is as readable as before.
             Err(_) => return Ok(()),
         };
-        for (number, events) in due {
-            match self.state.waits.take(number, events) {
-                Some(due) => self.deal_with(due)?,
-                None => continue,
-            }
-            if let Some(active) = lock(&self.state.active).as_mut() {
-                active.notify_all();
-            }
-        }
-        Ok(())
+        self.state.processing.store(true, Ordering::Relaxed);
+        let outcome = due
+            .into_iter()
+            .filter_map(|(number, events)| self.state.waits.take(number, events))
+            .try_for_each(|due| {
+                self.deal_with(due)?;
+                if let Some(active) = lock(&self.state.active).as_mut() {
+                    active.notify_all();
+                }
+                Ok(())
+            });
+        self.state.processing.store(false, Ordering::Relaxed);
+        outcome
     }
 
     fn deal_with(&self, due: Due) -> Result<(), DeviceFailure> {

@@ -113,6 +113,21 @@ fn readiness_is_told_only_to_those_who_want_it_and_at_once_when_they_do() {
 }
 
 #[test]
+fn what_is_told_while_events_are_dealt_with_is_told_once() {
+    let (_library, plugin) = devices();
+    let (_, mut backend) = backend(&plugin, json!({}));
+    backend.set_interest(0, RECEIVE).unwrap();
+    while readable(&*backend) {
+        backend.process().unwrap();
+    }
+    send(&mut *backend, &mut [b"frame".to_vec()]).unwrap();
+    assert!(readable(&*backend));
+    assert_eq!(backend.process().unwrap().ready, [(0, RECEIVE)]);
+    receive(&mut *backend).unwrap();
+    assert!(!readable(&*backend), "the loop is woken for old news");
+}
+
+#[test]
 fn a_frame_that_cannot_be_carried_is_dropped() {
     let (_library, plugin) = devices();
     let (device, mut backend) = backend(&plugin, json!({}));

@@ -20,7 +20,7 @@ fn a_sound_plugin_says_all_that_it_declares() {
         (plugin.name.as_str(), plugin.version.as_str()),
         ("no-op", "1.2.3")
     );
-    assert_eq!(plugin.abi, (1, 0));
+    assert_eq!(plugin.abi, (1, 1));
     assert_eq!(plugin.syscalls, ["socket", "bind"]);
     assert_eq!(plugin.paths[0].path, Path::new("/dev/net/tun"));
     assert!(plugin.paths[0].read && plugin.paths[0].write && !plugin.paths[0].execute);

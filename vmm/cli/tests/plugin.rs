@@ -232,7 +232,7 @@ fn a_new_plugin_in_c_passes_the_checks_by_its_makefile() {
     assert!(checked.contains("8 checks, 0 failed"), "{checked}");
     let library = project.join("libshem_in_c.so");
     let plugin = Plugin::load(&library).unwrap();
-    assert_eq!((plugin.name.as_str(), plugin.abi), ("in-c", (1, 0)));
+    assert_eq!((plugin.name.as_str(), plugin.abi), ("in-c", (1, 1)));
 }
 
 #[test]
