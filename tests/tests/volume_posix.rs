@@ -62,7 +62,9 @@ const KNOWN: &[Known] = &[
     Known {
         ownership: "mapped",
         cache: "coherent",
-        reason: "a symbolic link has no user extended attribute to record its owner in",
+        sometimes: true,
+        reason: "a symbolic link has no user extended attribute to record its owner in: it \
+                 holds until the guest has forgotten the link",
         cases: &[
             "chown: a link is followed, or changed itself",
             "mkdir: a set-group-id folder passes group and bit on",
