@@ -70,7 +70,6 @@ const KNOWN: &[Known] = &[
             "mkdir: a set-group-id folder passes group and bit on",
             "symlink: a link belongs to who made it",
         ],
-        ..ALWAYS
     },
     Known {
         cache: "exclusive",
