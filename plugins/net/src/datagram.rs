@@ -63,7 +63,7 @@ impl Link for Datagram {
         if !(ETHERNET..=self.longest).contains(&frame.len()) {
             return Err(Stop::FrameSize);
         }
-        let sent = frame.send_to(self.socket.as_fd(), &[], 0);
+        let sent = frame.send_to(self.socket.as_fd());
         sent.map(drop).map_err(|error| self.stop(error))
     }
 

@@ -137,32 +137,14 @@ impl<'a> Pieces<'a> {
         done(unsafe { libc::readv(fd.as_raw_fd(), pieces.cast_const(), count as libc::c_int) })
     }
 
-    /// Sends `head` and its bytes at `offset` on to the socket `fd` in one call: one
-    /// datagram, or as much of it as a stream takes. Does not wait, and raises no
-    /// `SIGPIPE`.
-    pub fn send_to(self, fd: BorrowedFd<'_>, head: &[u8], offset: usize) -> io::Result<usize> {
-        let empty = Iovec {
-            data: std::ptr::null_mut(),
-            len: 0,
-        };
-        let mut all = [empty; 1 + MAX_PIECES];
-        let too_many = || io::Error::from_raw_os_error(libc::EMSGSIZE);
-        let pieces = all.get_mut(1..=self.0.len()).ok_or_else(too_many)?;
-        let mut left = offset;
-        for (piece, whole) in pieces.iter_mut().zip(self.0) {
-            let skipped = left.min(whole.len);
-            left -= skipped;
-            let data = whole.data.cast::<u8>().wrapping_add(skipped).cast();
-            let len = whole.len - skipped;
-            *piece = Iovec { data, len };
+    /// Sends it to the socket `fd` in one call, without waiting: one datagram, or as much
+    /// of it as a stream takes. Raises no `SIGPIPE`.
+    pub fn send_to(self, fd: BorrowedFd<'_>) -> io::Result<usize> {
+        if self.0.len() > MAX_PIECES {
+            return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
         }
-        // Only read: the kernel's type has no constant pointers.
-        let data = head.as_ptr().cast_mut().cast();
-        let len = head.len();
-        all[0] = Iovec { data, len };
-        let all = Pieces(&all[..1 + self.0.len()]);
         let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-        let message = all.message();
+        let message = self.message();
         // SAFETY: a message of pieces of memory that the kernel may read.
         done(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) })
     }
