@@ -16,6 +16,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::interrupt::Signals;
 use crate::queue_setup::QueueSetup;
+use crate::window::Window;
 
 pub(crate) const ACKNOWLEDGE: u32 = virtio_config::VIRTIO_CONFIG_S_ACKNOWLEDGE;
 pub(crate) const DRIVER: u32 = virtio_config::VIRTIO_CONFIG_S_DRIVER;
@@ -59,6 +60,7 @@ impl VirtioCore {
         events: EventHandle,
         threads: Threads,
         irq: Arc<dyn IrqLine>,
+        window: Window,
     ) -> io::Result<Self> {
         let sizes = device.queue_max_sizes();
         let queues = sizes.iter().map(|size| QueueSetup::new(*size)).collect();
@@ -71,7 +73,7 @@ impl VirtioCore {
             memory,
             events,
             threads,
-            signals: Arc::new(Signals::new(irq)),
+            signals: Arc::new(Signals::new(window, irq)),
             kicks,
             status: 0,
             accepted: 0,
@@ -81,10 +83,6 @@ impl VirtioCore {
             ended: false,
             refusal_logged: false,
         })
-    }
-
-    pub(crate) fn device_type(&self) -> u32 {
-        self.device.device_type()
     }
 
     pub(crate) fn signals(&self) -> &Signals {

@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use device_model::{Interrupt, IrqLine};
 use virtio_bindings::bindings::virtio_mmio::{VIRTIO_MMIO_INT_CONFIG, VIRTIO_MMIO_INT_VRING};
 
+use crate::window::Window;
+
 /// What a device tells its driver, on one interrupt line for all queues.
 pub(crate) struct Signals {
-    /// InterruptStatus: why the line was raised, until the driver acknowledges.
-    pending: AtomicU32,
+    window: Window,
     /// Part of the device status that the device sets and a reset clears.
     needs_reset: AtomicBool,
     /// Changes with the configuration space, so that a driver that reads it in
@@ -24,21 +25,22 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    pub(crate) fn new(irq: Arc<dyn IrqLine>) -> Self {
+    pub(crate) fn new(window: Window, irq: Arc<dyn IrqLine>) -> Self {
         Signals {
-            pending: AtomicU32::new(0),
+            window,
             needs_reset: AtomicBool::new(false),
             generation: AtomicU32::new(0),
             irq,
         }
     }
 
-    pub(crate) fn pending(&self) -> u32 {
-        self.pending.load(Ordering::Acquire)
+    /// What the driver reads, InterruptStatus among it.
+    pub(crate) fn window(&self) -> &Window {
+        &self.window
     }
 
     pub(crate) fn acknowledge(&self, bits: u32) {
-        self.pending.fetch_and(!bits, Ordering::AcqRel);
+        self.window.pending().fetch_and(!bits, Ordering::AcqRel);
     }
 
     pub(crate) fn needs_reset_set(&self) -> bool {
@@ -52,14 +54,14 @@ impl Signals {
     /// As at the start. The device must not be active: what it raised last
     /// would be lost or survive.
     pub(crate) fn reset(&self) {
-        self.pending.store(0, Ordering::Release);
+        self.window.pending().store(0, Ordering::Release);
         self.needs_reset.store(false, Ordering::Release);
     }
 
     /// An edge also when the bit is still pending: a driver that acknowledges
     /// after it has looked at its rings needs the new edge.
     fn raise(&self, bit: u32) {
-        self.pending.fetch_or(bit, Ordering::AcqRel);
+        self.window.pending().fetch_or(bit, Ordering::AcqRel);
         self.irq.pulse();
     }
 }

@@ -25,5 +25,7 @@ mod mmio;
 mod queue_setup;
 #[cfg(test)]
 mod tests;
+mod window;
 
 pub use mmio::MmioTransport;
+pub use window::Windows;

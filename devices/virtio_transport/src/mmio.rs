@@ -1,7 +1,7 @@
 //! The virtio-mmio register file, version 2, over the transport-independent core.
 //!
 //! No legacy interface, no shared memory regions, no queue reset. VIRTIO 1.2
-//! section 4.2.2.
+//! section 4.2.2. What drivers read of it without an exit: [`window`](crate::window).
 
 use std::io;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::core::VirtioCore;
 use crate::queue_setup::{Area, Half};
+use crate::window::Windows;
 
 /// "virt", little-endian.
 const MAGIC: u32 = 0x7472_6976;
@@ -26,8 +27,8 @@ const CONFIG: u64 = reg::VIRTIO_MMIO_CONFIG as u64;
 
 /// A virtio device on the memory bus.
 ///
-/// Before the guest runs, the machine puts it on its bus
-/// ([`MmioTransport::SIZE`] bytes) and registers each of
+/// Before the guest runs, the machine puts it on its bus ([`Windows::SIZE`] bytes),
+/// has the guest read its page there, and registers each of
 /// [`MmioTransport::queue_kicks`] as an ioeventfd. Dropping it stops the device.
 pub struct MmioTransport {
     core: VirtioCore,
@@ -39,9 +40,6 @@ pub struct MmioTransport {
 }
 
 impl MmioTransport {
-    /// Bytes of the bus that the registers and configuration space take.
-    pub const SIZE: u64 = 0x1000;
-
     /// Offset of the 32-bit QueueNotify register: the place of the ioeventfds.
     pub const NOTIFY_OFFSET: u64 = reg::VIRTIO_MMIO_QUEUE_NOTIFY as u64;
 
@@ -55,21 +53,30 @@ impl MmioTransport {
     pub const USED_BUFFERS: u32 = reg::VIRTIO_MMIO_INT_VRING;
 
     /// Presents `device`, which gets `memory`, `events` and `threads` when its
-    /// driver starts it, and raises its interrupts on `irq`. Fails when the process
-    /// has no descriptor left for the kicks.
+    /// driver starts it, and raises its interrupts on `irq`. Its driver reads page
+    /// `index` of `windows`, one that there is and no other device has. Fails when the
+    /// process has no descriptor left for the kicks.
     pub fn new(
         device: Box<dyn VirtioDevice>,
         memory: GuestMemory,
         events: EventHandle,
         threads: Threads,
         irq: Arc<dyn IrqLine>,
+        (windows, index): (&Windows, usize),
     ) -> io::Result<Self> {
-        Ok(MmioTransport {
-            core: VirtioCore::new(device, memory, events, threads, irq)?,
+        let window = windows.window(index);
+        window.show(reg::VIRTIO_MMIO_MAGIC_VALUE, MAGIC);
+        window.show(reg::VIRTIO_MMIO_VERSION, VERSION);
+        window.show(reg::VIRTIO_MMIO_DEVICE_ID, device.device_type());
+        window.show(reg::VIRTIO_MMIO_VENDOR_ID, VENDOR);
+        let transport = MmioTransport {
+            core: VirtioCore::new(device, memory, events, threads, irq, window)?,
             offered_word: 0,
             accepted_word: 0,
             queue: 0,
-        })
+        };
+        transport.show_selected();
+        Ok(transport)
     }
 
     /// For each queue its index and its kick, which is to be signalled when the
@@ -92,22 +99,21 @@ impl MmioTransport {
         &self.core
     }
 
+    /// Has the driver read what it selected: the other registers of its page change
+    /// elsewhere or never.
+    fn show_selected(&self) {
+        let window = self.core.signals().window();
+        let features = self.core.offered_word(self.offered_word);
+        window.show(reg::VIRTIO_MMIO_DEVICE_FEATURES, features);
+        let queue = self.core.queue(self.queue);
+        let (size, ready) = queue.map_or((0, false), |queue| (queue.max_size(), queue.ready()));
+        window.show(reg::VIRTIO_MMIO_QUEUE_NUM_MAX, size.into());
+        window.show(reg::VIRTIO_MMIO_QUEUE_READY, ready.into());
+    }
+
+    /// Registers behind the page.
     fn read_register(&self, register: u32) -> u32 {
         match register {
-            reg::VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
-            reg::VIRTIO_MMIO_VERSION => VERSION,
-            reg::VIRTIO_MMIO_DEVICE_ID => self.core.device_type(),
-            reg::VIRTIO_MMIO_VENDOR_ID => VENDOR,
-            reg::VIRTIO_MMIO_DEVICE_FEATURES => self.core.offered_word(self.offered_word),
-            reg::VIRTIO_MMIO_QUEUE_NUM_MAX => self
-                .core
-                .queue(self.queue)
-                .map_or(0, |queue| u32::from(queue.max_size())),
-            reg::VIRTIO_MMIO_QUEUE_READY => self
-                .core
-                .queue(self.queue)
-                .map_or(0, |queue| u32::from(queue.ready())),
-            reg::VIRTIO_MMIO_INTERRUPT_STATUS => self.core.signals().pending(),
             reg::VIRTIO_MMIO_STATUS => self.core.status(),
             reg::VIRTIO_MMIO_SHM_LEN_LOW
             | reg::VIRTIO_MMIO_SHM_LEN_HIGH
@@ -145,6 +151,7 @@ impl MmioTransport {
                 }
             }
         }
+        self.show_selected();
     }
 
     fn write_status(&mut self, value: u32) {
@@ -169,10 +176,13 @@ fn address_register(register: u32) -> Option<(Area, Half)> {
     })
 }
 
-/// Registers are 32 bits wide and aligned; any other access to them reads as
-/// zeros and writes nothing. Configuration space takes every width.
+/// Registers are 32 bits wide and aligned; any other access to them writes nothing and,
+/// where they are not in memory, reads as zeros. Configuration space takes every width.
 impl BusDevice for MmioTransport {
     fn read(&mut self, offset: u64, data: &mut [u8]) {
+        if self.core.signals().window().read(offset, data) {
+            return;
+        }
         if let Some(offset) = offset.checked_sub(CONFIG) {
             self.core.read_config(offset, data);
             return;

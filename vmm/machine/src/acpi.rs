@@ -17,6 +17,7 @@ use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
 
 use device_model::GuestMemory;
+use virtio_transport::Windows;
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 use crate::{layout, power};
@@ -33,7 +34,7 @@ const NO_CMOS_CLOCK: u16 = 1 << 5;
 /// A virtio-mmio device for the DSDT.
 #[derive(Clone, Copy, Debug)]
 pub struct VirtioMmio {
-    /// Start of its [`layout::VIRTIO_MMIO_SIZE`] window.
+    /// Start of its registers, [`Windows::SIZE`] bytes.
     pub address: u64,
     /// Its interrupt.
     pub gsi: u32,
@@ -171,7 +172,7 @@ fn virtio_device(index: usize, device: &VirtioMmio, code: &mut Vec<u8>) {
             &aml::Name::new(
                 Path::new("_CRS"),
                 &aml::ResourceTemplate::new(vec![
-                    &aml::Memory32Fixed::new(true, base, layout::VIRTIO_MMIO_SIZE as u32),
+                    &aml::Memory32Fixed::new(true, base, Windows::SIZE as u32),
                     &aml::Interrupt::new(true, true, false, true, device.gsi),
                 ]),
             ),

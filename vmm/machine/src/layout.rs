@@ -8,6 +8,8 @@
 //!                                       0x1_0000_0000  RAM above the hole
 //! ```
 
+use virtio_transport::Windows;
+
 /// Boot-time global descriptor table.
 pub const GDT: u64 = 0x500;
 /// Boot-time interrupt descriptor table, empty.
@@ -39,10 +41,8 @@ pub const HIGH_RAM: u64 = 0x10_0000;
 pub const MMIO_HOLE: u64 = 0xc000_0000;
 /// End of the hole: RAM goes on at 4 GiB.
 pub const MMIO_HOLE_END: u64 = 1 << 32;
-/// First virtio-mmio window; one every [`VIRTIO_MMIO_SIZE`].
+/// The page of the first virtio-mmio window; one every [`Windows::STRIDE`].
 pub const VIRTIO_MMIO: u64 = 0xd000_0000;
-/// Size of one virtio-mmio window.
-pub const VIRTIO_MMIO_SIZE: u64 = 0x1000;
 /// The I/O APIC's registers, as on every PC.
 pub const IOAPIC: u32 = 0xfec0_0000;
 /// The local APICs' registers, as on every PC.
@@ -64,3 +64,8 @@ pub const POWER_PORT_LEN: u64 = 3;
 pub const FIRST_GSI: u32 = 5;
 /// Last pin of KVM's I/O APIC.
 pub const LAST_GSI: u32 = 23;
+
+/// Where the registers of virtio device `index` begin, for [`Windows::SIZE`] bytes.
+pub fn virtio_mmio(index: usize) -> u64 {
+    VIRTIO_MMIO + index as u64 * Windows::STRIDE + Windows::OFFSET
+}

@@ -11,7 +11,7 @@ use device_model::{
     DeviceEnv, DeviceSpec, EventHandle, NewDevice, Registration, Subscriber, ThreadKind, Threads,
 };
 use kvm_ioctls::{IoEventAddress, VmFd};
-use virtio_transport::MmioTransport;
+use virtio_transport::{MmioTransport, Windows};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::acpi::{self, VirtioMmio};
@@ -164,7 +164,7 @@ impl Machine {
         }
         let kvm = vm::open()?;
         let memory = memory::create(config.memory)?;
-        let vm = Arc::new(Vm::new(&kvm, memory)?);
+        let vm = Arc::new(Vm::new(&kvm, memory, count)?);
         let source = BootSource {
             kernel: &config.kernel,
             initramfs: config.initramfs,
@@ -471,14 +471,15 @@ impl Board {
             }
             NewDevice::Virtio(device) => {
                 let (gsi, irq) = self.irqs.allocate();
-                let address =
-                    layout::VIRTIO_MMIO + self.virtio.len() as u64 * layout::VIRTIO_MMIO_SIZE;
+                let index = self.virtio.len();
+                let address = layout::virtio_mmio(index);
                 let transport = MmioTransport::new(
                     device,
                     self.vm.memory.clone(),
                     self.events.clone(),
                     self.threads.clone(),
                     irq,
+                    (&self.vm.windows, index),
                 )
                 .map_err(host("make a virtio transport"))?;
                 register_kicks(&self.vm.fd, address, &transport)?;
@@ -486,7 +487,7 @@ impl Board {
                 let transport = Arc::new(Mutex::new(transport));
                 self.buses.mmio.insert(
                     address,
-                    layout::VIRTIO_MMIO_SIZE,
+                    Windows::SIZE,
                     Arc::clone(&transport) as SharedDevice,
                 );
                 self.virtio.push(VirtioMmio { address, gsi });

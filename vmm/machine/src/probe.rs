@@ -66,7 +66,7 @@ impl From<boot::BootError> for ProbeError {
 /// Runs the probe guest: `Ok` when a stock kernel can be expected to run.
 pub fn run() -> Result<(), ProbeError> {
     let kvm = vm::open()?;
-    let vm = Vm::new(&kvm, memory::create(memory::MIN_MEMORY)?)?;
+    let vm = Vm::new(&kvm, memory::create(memory::MIN_MEMORY)?, 0)?;
     load(&vm)?;
     let vcpu = Vcpu::new(&vm, 0, 1, CODE)?;
     let (outcome, result) = mpsc::channel();

@@ -11,11 +11,15 @@ use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use device_model::GuestMemory;
-use kvm_bindings::{CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
+use kvm_bindings::{
+    CpuId, KVM_API_VERSION, KVM_MAX_CPUID_ENTRIES, KVM_MEM_READONLY, kvm_userspace_memory_region,
+};
 use kvm_ioctls::{Cap, Kvm, VmFd};
+use virtio_transport::Windows;
+use vm_memory::mmap::MmapRegionError;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::layout::KVM_TSS;
+use crate::layout::{KVM_TSS, VIRTIO_MMIO};
 
 const KVM_PATH: &str = "/dev/kvm";
 
@@ -41,6 +45,9 @@ pub enum KvmError {
     /// A capability that Linux 5.10 and later have is absent.
     #[error("this KVM lacks {0}; Linux 5.10 or later is needed")]
     Capability(&'static str),
+    /// There is no memory for what the guest reads of its devices.
+    #[error("map the registers of devices")]
+    Windows(#[source] MmapRegionError),
     /// A set-up step failed.
     #[error("KVM: {step}")]
     Setup {
@@ -83,6 +90,9 @@ pub struct Vm {
     pub fd: VmFd,
     /// Kept mapped for as long as the VM lives.
     pub memory: GuestMemory,
+    /// What its guest reads of virtio devices without an exit, from [`VIRTIO_MMIO`] on.
+    /// Kept mapped as long, too.
+    pub windows: Windows,
     /// What this host's KVM can show a guest, to be made each vCPU's own.
     pub cpuid: CpuId,
     /// Whether the local APIC timer can be programmed by TSC deadline, without calibration.
@@ -90,12 +100,13 @@ pub struct Vm {
 }
 
 impl Vm {
-    /// Creates the VM and gives it `memory`.
-    pub fn new(kvm: &Kvm, memory: GuestMemory) -> Result<Self, KvmError> {
+    /// Creates the VM and gives it `memory`, and windows for as many virtio `devices`.
+    pub fn new(kvm: &Kvm, memory: GuestMemory, devices: usize) -> Result<Self, KvmError> {
         for (cap, name) in [
             (Cap::Irqchip, "an in-kernel interrupt controller"),
             (Cap::Ioeventfd, "ioeventfd"),
             (Cap::ImmediateExit, "immediate exit"),
+            (Cap::ReadonlyMem, "memory that a guest only reads"),
         ] {
             if !kvm.check_extension(cap) {
                 return Err(KvmError::Capability(name));
@@ -113,6 +124,7 @@ impl Vm {
         let vm = Vm {
             fd,
             memory,
+            windows: Windows::new(devices).map_err(KvmError::Windows)?,
             cpuid,
             tsc_deadline,
         };
@@ -121,16 +133,29 @@ impl Vm {
     }
 
     fn register_memory(&self) -> Result<(), KvmError> {
-        for (slot, region) in self.memory.iter().enumerate() {
-            let region = kvm_userspace_memory_region {
-                slot: u32::try_from(slot).expect("there are two regions at the most"),
-                flags: 0,
+        let ram = self
+            .memory
+            .iter()
+            .map(|region| kvm_userspace_memory_region {
                 guest_phys_addr: region.start_addr().0,
                 memory_size: region.len(),
                 userspace_addr: region.as_ptr() as u64,
-            };
-            // SAFETY: the range is a mapping of this process that `self.memory`
-            // keeps for as long as `self.fd` exists, and regions do not overlap.
+                ..Default::default()
+            });
+        let places = (VIRTIO_MMIO..).step_by(Windows::STRIDE as usize);
+        let windows = places.zip(self.windows.pages());
+        let windows = windows.map(|(place, page)| kvm_userspace_memory_region {
+            flags: KVM_MEM_READONLY,
+            guest_phys_addr: place,
+            memory_size: Windows::PAGE,
+            userspace_addr: page as u64,
+            ..Default::default()
+        });
+        for (slot, region) in (0..).zip(ram.chain(windows)) {
+            let region = kvm_userspace_memory_region { slot, ..region };
+            // SAFETY: the range is a mapping of this process that `self.memory` or
+            // `self.windows` keeps for as long as `self.fd` exists. Regions do not
+            // overlap: the windows lie in the hole of RAM.
             unsafe { self.fd.set_user_memory_region(region) }
                 .map_err(KvmError::at("give the guest its memory"))?;
         }

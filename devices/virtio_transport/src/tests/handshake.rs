@@ -336,9 +336,27 @@ fn interrupt_bits_stay_until_acknowledged() {
 }
 
 #[test]
-fn registers_answer_only_to_aligned_words() {
+fn registers_answer_only_to_aligned_words_or_lie_in_memory() {
     let mut bench = running();
-    for (offset, length) in [(0, 1), (0, 2), (0, 8), (1, 4), (2, 4), (0x70, 1), (0x70, 0)] {
+    for (offset, expected) in [
+        (0, &b"v"[..]),
+        (2, b"rt"),
+        (0, b"virt\x02\0\0\0"),
+        // One that ends where memory does.
+        (0x60, &[0; 8]),
+    ] {
+        let mut data = [0xaa; 8];
+        bench.transport.read(offset, &mut data[..expected.len()]);
+        assert_eq!(&data[..expected.len()], expected);
+    }
+    for (offset, length) in [
+        (0x70, 1),
+        (0x70, 2),
+        (0x70, 8),
+        (0x71, 4),
+        (0x72, 4),
+        (0x70, 0),
+    ] {
         let mut data = [0xaa; 8];
         bench.transport.read(offset, &mut data[..length]);
         assert!(data[..length].iter().all(|byte| *byte == 0));

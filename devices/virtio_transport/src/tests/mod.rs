@@ -14,6 +14,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::core::{ACKNOWLEDGE, DRIVER, DRIVER_OK, FEATURES_OK};
 use crate::mmio::MmioTransport;
+use crate::window::Windows;
 
 mod handshake;
 mod sequences;
@@ -114,6 +115,7 @@ impl Bench {
             EventHandle::new(events.remote_endpoint()),
             Threads::new(|_| Ok(())),
             irq.clone(),
+            (&Windows::new(2).unwrap(), 1),
         )
         .unwrap();
         Bench {
