@@ -171,9 +171,8 @@ impl QueueServer {
 
     /// The number of bytes written to the chain; `None` when it comes back later.
     fn request(&mut self, memory: &GuestMemory, head: u16, chain: Chain<'_>) -> Option<u32> {
-        let Chain { sent, header, room } = chain;
-        let room = header.is_some().then_some(room);
-        match (self.server.serve(sent, room), header) {
+        let answer = self.server.serve(chain.sent(), chain.room());
+        match (answer, chain.into_header()) {
             (Answer::Reply { unique, outcome }, Some(place)) => {
                 Some(reply(memory, &place, unique, outcome))
             }

@@ -13,7 +13,7 @@ use crate::wire::{
 const STATX_BASIC: u32 = 0x7ff;
 const STATX_BTIME: u32 = 0x800;
 
-impl Call<'_, '_> {
+impl Call<'_> {
     pub(super) fn getattr(mut self) -> Result<usize, Errno> {
         let asked: GetattrIn = self.arguments.take()?;
         let handle = (asked.getattr_flags & GETATTR_FH != 0).then_some(Handle(asked.fh));

@@ -27,7 +27,7 @@ const O_RDWR: u32 = libc::O_RDWR as u32;
 const O_APPEND: u32 = libc::O_APPEND as u32;
 const O_TRUNC: u32 = libc::O_TRUNC as u32;
 
-impl Call<'_, '_> {
+impl Call<'_> {
     pub(super) fn open(mut self) -> Result<usize, Errno> {
         let asked: OpenIn = self.arguments.take()?;
         let changes = asked.flags & O_ACCMODE != O_RDONLY || asked.flags & O_TRUNC != 0;
@@ -98,8 +98,8 @@ impl Call<'_, '_> {
         if size > self.room.len() {
             return Err(Errno::IO);
         }
-        let into = self.room.clone().split_off_front(size);
-        let into = Memory::new(into.into_pieces());
+        let into = self.room.split_off_front(size);
+        let into = Memory::new(into.pieces().collect());
         let read = self
             .fs()
             .read(self.node(), Handle(asked.fh), asked.offset, &into)?;

@@ -16,7 +16,7 @@ use crate::wire::{
 /// listing: the guest asks for the next part.
 const MAX_LISTING: usize = 128 << 10;
 
-impl Call<'_, '_> {
+impl Call<'_> {
     /// The flags of the request are for files: a folder is only read.
     pub(super) fn opendir(mut self) -> Result<usize, Errno> {
         let _: OpenIn = self.arguments.take()?;

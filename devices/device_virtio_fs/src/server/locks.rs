@@ -30,7 +30,7 @@ impl LockRequest {
     }
 }
 
-impl Call<'_, '_> {
+impl Call<'_> {
     pub(super) fn getlk(mut self) -> Result<usize, Errno> {
         let asked: LkIn = self.arguments.take()?;
         let found = self.fs().getlk(

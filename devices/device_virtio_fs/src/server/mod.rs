@@ -121,8 +121,8 @@ impl Server {
             return Answer::Silent;
         };
         let unique = header.unique;
-        let outcome = match self.check(&header, &mut sent, room.as_ref()) {
-            Ok(opcode) => self.carry_out(opcode, &header, sent, room.as_ref()),
+        let outcome = match self.check(&header, &mut sent, room) {
+            Ok(opcode) => self.carry_out(opcode, &header, sent, room),
             Err(errno) => Err(errno),
         };
         match outcome {
@@ -145,7 +145,7 @@ impl Server {
         &self,
         header: &InHeader,
         sent: &mut Stream<'_>,
-        room: Option<&Stream<'_>>,
+        room: Option<Stream<'_>>,
     ) -> Result<Opcode, Errno> {
         let rest = (header.len as usize)
             .checked_sub(size_of::<InHeader>())
@@ -185,7 +185,7 @@ impl Server {
         opcode: Opcode,
         header: &InHeader,
         mut sent: Stream<'_>,
-        room: Option<&Stream<'_>>,
+        room: Option<Stream<'_>>,
     ) -> Result<Done, Errno> {
         // The data of a WRITE stays where it is; all else is copied, once.
         let copied = match opcode {
@@ -202,16 +202,15 @@ impl Server {
             .checked_sub(extensions)
             .and_then(|at| copied.split_at_checked(at))
             .ok_or(Errno::INVAL)?;
-        let none = Stream::default();
         let call = Call {
             server: self,
             agreed: self.agreed().unwrap_or_default(),
             header,
             arguments: Arguments::new(arguments),
             extensions,
-            room: room.unwrap_or(&none),
+            room: room.unwrap_or_default(),
         };
-        let data = Memory::new(sent.into_pieces());
+        let data = Memory::new(sent.pieces().collect());
         call.dispatch(opcode, &data)
     }
 }
@@ -227,17 +226,17 @@ enum Done {
 }
 
 /// One request, on its way to the file system.
-struct Call<'a, 'm> {
+struct Call<'a> {
     server: &'a Server,
     /// Features of the session.
     agreed: Flags,
     header: &'a InHeader,
     arguments: Arguments<'a>,
     extensions: &'a [u8],
-    room: &'a Stream<'m>,
+    room: Stream<'a>,
 }
 
-impl Call<'_, '_> {
+impl Call<'_> {
     fn dispatch(self, opcode: Opcode, data: &Memory<'_>) -> Result<Done, Errno> {
         let put = match opcode {
             Opcode::Init => self.init(),

@@ -9,7 +9,7 @@ use crate::wire::{
     BatchForgetIn, EntryOut, ForgetIn, ForgetOne, LinkIn, MkdirIn, MknodIn, Rename2In, RenameIn,
 };
 
-impl Call<'_, '_> {
+impl Call<'_> {
     pub(super) fn lookup(mut self) -> Result<usize, Errno> {
         let name = self.arguments.name()?;
         match self.fs().lookup(self.node(), name) {

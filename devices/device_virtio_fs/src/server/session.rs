@@ -50,7 +50,7 @@ impl super::Server {
     }
 }
 
-impl Call<'_, '_> {
+impl Call<'_> {
     /// INIT. A second one means that the guest mounted anew without an end of
     /// the first session.
     pub(super) fn init(mut self) -> Result<usize, Errno> {

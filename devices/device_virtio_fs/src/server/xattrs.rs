@@ -9,7 +9,7 @@ use crate::wire::{Flags, GetxattrIn, GetxattrOut, SetxattrIn, SetxattrMore};
 /// Most bytes of a value (`XATTR_SIZE_MAX`).
 const MAX_VALUE: usize = 64 << 10;
 
-impl Call<'_, '_> {
+impl Call<'_> {
     pub(super) fn setxattr(mut self) -> Result<usize, Errno> {
         let asked: SetxattrIn = self.arguments.take()?;
         if self.agreed.has(Flags::SETXATTR_EXT) {
