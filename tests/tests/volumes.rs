@@ -401,6 +401,32 @@ fn exclusive_folder_is_written_back_at_the_end() {
 }
 
 #[test]
+fn exclusive_folder_lists_what_it_holds_while_others_list_it_too() {
+    let folder = Folder::of(ROOM);
+    fs::create_dir(folder.join("d")).unwrap();
+    // Several parts of a listing.
+    for number in 100..220 {
+        fs::write(
+            folder.join(&format!("d/a-name-of-some-length-{number}")),
+            "",
+        )
+        .unwrap();
+    }
+    let script = "cd /v; mkdir e
+        for _ in 1 2; do (while ! test -e /stop; do ls d; done >/dev/null 2>&1) & done
+        wrong=0
+        for _ in $(seq 30); do for number in 110 140 170 200 219; do
+            name=a-name-of-some-length-$number
+            mv d/$name e; case \"$(ls d)\" in *$name*) wrong=$((wrong + 1));; esac
+            mv e/$name d; case \"$(ls d)\" in *$name*) ;; *) wrong=$((wrong + 1));; esac
+        done; done 2>/dev/null
+        : > /stop; wait; echo $wrong wrong";
+    let volume = folder.at("/v:cache=exclusive");
+    let outcome = Shem::run("tuned", &["-v", &volume], &["sh", "-c", script]).outcome();
+    assert_eq!(outcome.stdout, "0 wrong\n", "{outcome:?}");
+}
+
+#[test]
 fn what_cannot_be_mounted_is_refused_by_name() {
     let folder = Folder::of(ROOM);
     fs::write(folder.join("file"), "").unwrap();

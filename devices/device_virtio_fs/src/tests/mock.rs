@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
@@ -27,6 +27,8 @@ pub(crate) struct Mock {
     pub(crate) names: Mutex<Vec<Vec<u8>>>,
     /// Fails after this many entries of a listing.
     pub(crate) listing_fails_after: AtomicUsize,
+    /// The handle of the next folder that is opened.
+    pub(crate) next_folder: AtomicU64,
     /// Locks of the guest are taken on this file, as the host takes them.
     pub(crate) locked: NamedTempFile,
 }
@@ -44,6 +46,7 @@ impl Mock {
                 b"twelve bytes".to_vec(),
             ]),
             listing_fails_after: AtomicUsize::new(usize::MAX),
+            next_folder: AtomicU64::new(32),
             locked: NamedTempFile::new().unwrap(),
         }
     }
@@ -329,7 +332,7 @@ impl FileSystem for Mock {
     }
     fn opendir(&self, node: Node) -> Result<Handle, Errno> {
         self.note(format!("opendir {}", node.0))?;
-        Ok(Handle(32))
+        Ok(Handle(self.next_folder.fetch_add(1, Ordering::Relaxed)))
     }
     fn readdir(
         &self,
