@@ -2,15 +2,14 @@
 //! All traffic stays in network namespaces that the tests make.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use e2e_tests::{
     ECHO, Outcome, Peer, Shem, free_port, guest_programs, image_of_programs, in_own_network, ip,
-    long, tap, with_each_kernel,
+    long, way_out, web_server, with_each_kernel,
 };
 
 with_each_kernel!(
@@ -250,7 +249,7 @@ fn a_server_in_the_guest_is_reached_by_the_host_and_many_queues_carry_iperf() {
 fn passt_leads_to_servers_of_the_host_and_published_ports_into_the_guest() {
     in_own_network(|| {
         let _cable = way_out();
-        let _server = Running::probe(&["serve", "7"]);
+        let _server = Running::probe(&["serve", "7007"]);
         let page: Vec<u8> = (0..3_000_000_u32)
             .map(|at| (at.wrapping_mul(at) >> 7) as u8)
             .collect();
@@ -259,15 +258,15 @@ fn passt_leads_to_servers_of_the_host_and_published_ports_into_the_guest() {
         fs::write(&file, &page).unwrap();
         let sum = Command::new("md5sum").arg(&file).output();
         let sum = String::from_utf8(sum.unwrap().stdout).unwrap();
-        let port = web_server(page);
+        let port = web_server(page, 1);
         // The host's loopback is at the address of the gateway. A connection's half is
         // closed last: Debian's passt does not bear it while the other end sends.
         let script = format!(
             "gateway=$(ip route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'); \
              wget -qO /tmp/page http://$gateway:{port}/; \
              wc -c < /tmp/page; md5sum < /tmp/page; \
-             /probe/net-probe echo $gateway:7 5000000; \
-             /probe/net-probe udp $gateway:7 50 1000"
+             /probe/net-probe echo $gateway:7007 5000000; \
+             /probe/net-probe udp $gateway:7007 50 1000"
         );
         let outcome = guest("tuned", &["passt,host_loopback=true"], &script).outcome();
         let words = [
@@ -317,15 +316,15 @@ fn passt_carries_ipv6() {
         let _cable = way_out();
         ip("addr add 2001:db8::2/64 dev out0 nodad");
         ip("-6 route add default via 2001:db8::1 dev out0");
-        let _server = Running::probe(&["serve", "7"]);
+        let _server = Running::probe(&["serve", "7007"]);
         // Routes and addresses a guest has from passt, when it has asked for a router.
         let configured = "route() { ip -6 route | sed -n 's/default via \\([^ ]*\\).*/\\1/p'; }; \
              until test \"$(route)\"; do usleep 10000; done; \
              until ip -6 addr show dev eth0 | grep -q ' 2001:db8:'; do usleep 10000; done";
         let script = format!(
             "{configured}; router=[$(route)%$(cat /sys/class/net/eth0/ifindex)]; \
-             /probe/net-probe echo $router:7 5000000; \
-             /probe/net-probe udp $router:7 50 1000"
+             /probe/net-probe echo $router:7007 5000000; \
+             /probe/net-probe udp $router:7007 50 1000"
         );
         let net = "passt,host_loopback=true,ipv6=true";
         let outcome = guest("tuned", &[net], &script).outcome();
@@ -342,35 +341,6 @@ fn passt_carries_ipv6() {
             .output();
         assert_said(&Outcome::of(probe.unwrap()), &words[..1]);
     });
-}
-
-/// Makes what passt takes for the way out: an interface with a cable, as long as what is
-/// returned is there, and a route.
-fn way_out() -> OwnedFd {
-    let cable = tap("out0");
-    ip("addr add 192.0.2.2/24 dev out0");
-    ip("link set out0 up");
-    ip("route add default via 192.0.2.1");
-    cable
-}
-
-/// The port of a server on the loopback that answers everybody with `page`, as long
-/// as this program runs.
-fn web_server(page: Vec<u8>) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    thread::spawn(move || {
-        for mut client in listener.incoming().flatten() {
-            let mut request = [0; 1024];
-            let head = b"HTTP/1.0 200 OK\r\n\r\n";
-            // A client that does not want it any more has gone.
-            let _ = client
-                .read(&mut request)
-                .and_then(|_| client.write_all(head))
-                .and_then(|()| client.write_all(&page));
-        }
-    });
-    port
 }
 
 #[test]

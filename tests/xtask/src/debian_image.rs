@@ -1,5 +1,5 @@
 //! An image of real programs for the long tests: databases, git, a compiler, a
-//! stress test. Made of Debian's packages.
+//! stress test, curl. Made of Debian's packages.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -20,6 +20,7 @@ const PACKAGES: &[&str] = &[
     "bash",
     "cargo",
     "coreutils",
+    "curl",
     "findutils",
     "fio",
     "gcc",
