@@ -479,7 +479,8 @@ impl World {
     }
 
     fn wake(&self) {
-        (&*self.wake).write_all(&[0]).expect("little is in it");
+        // Full when a card that has failed reads no more: it is awake then, too.
+        let _ = (&*self.wake).write(&[0]);
     }
 
     /// Something comes for queue pair `pair`, if there is one.
@@ -526,7 +527,9 @@ impl Backend {
     fn new(info: NetInfo) -> (Self, World) {
         let queues = usize::from(info.queue_pairs);
         let (woken, wake) = UnixStream::pair().expect("two descriptors");
-        woken.set_nonblocking(true).expect("an open socket");
+        for end in [&woken, &wake] {
+            end.set_nonblocking(true).expect("an open socket");
+        }
         let state = State {
             incoming: (0..queues).map(|_| VecDeque::new()).collect(),
             room: 2,
