@@ -1,5 +1,7 @@
 //! What lies outside of a guest that passt serves: a way out, which passt looks for,
-//! and a server on the host's loopback interface.
+//! and a server on the host's loopback interface. A port of 1024 and up tells passt,
+//! which tries to bind to it, that the server is near: it then has the guest send
+//! segments as long as the MTU allows.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;

@@ -31,7 +31,7 @@ fn digest(piece: &[u8], times: usize) -> String {
 }
 
 #[test]
-fn curl_gets_a_gigabyte_from_the_hosts_loopback_through_passt() {
+fn curl_gets_a_gib_from_the_hosts_loopback_through_passt() {
     in_own_network(|| {
         let _cable = way_out();
         let piece: Vec<u8> = (0..PIECE as u32)

@@ -29,9 +29,10 @@ pub const VIRTIO_F_RING_EVENT_IDX: u64 = 1 << 29;
 
 /// A virtio device as its transport drives it.
 ///
-/// All methods are called on the thread of the vCPU whose driver touched a
-/// register, one at a time: they compute and return. The guest chooses every
-/// argument; none may make a method panic, block or allocate without bound.
+/// Methods are called on the thread of the vCPU whose driver touched a register, one at
+/// a time: they compute and return. Only type, queues and features are asked for before
+/// as well, and answered the same always. The guest chooses every argument; none may
+/// make a method panic, block or allocate without bound.
 pub trait VirtioDevice: Send {
     /// VIRTIO 1.2 section 5: 2 for a block device, 19 for a socket device, and so on.
     fn device_type(&self) -> u32;

@@ -24,8 +24,8 @@
 //! **Exclusive.** Nobody else changes the folder while the guest has it, so
 //! that names (also those that do not exist), attributes, pages, listings and
 //! the targets of symbolic links stay valid: for a day, as no time is for ever
-//! in the protocol and a day costs nothing. Of those who list a folder at the same
-//! time only one keeps what it reads. `AUTO_INVAL_DATA` is not offered: it
+//! in the protocol and a day costs nothing. Of those who have a folder open at
+//! the same time only one keeps what it reads. `AUTO_INVAL_DATA` is not offered: it
 //! would compare with times that the guest itself is about to change. Writes
 //! wait in the guest (`WRITEBACK_CACHE`) until it writes them back, syncs or
 //! closes the file, and times and size are the guest's until then. Two things
@@ -84,9 +84,9 @@ impl Cache {
         }
     }
 
-    /// `FOPEN_*` for a folder; `alone`: nobody else reads it in a way that is kept.
-    pub(crate) fn folder_flags(self, alone: bool) -> u32 {
-        match (self, alone) {
+    /// `FOPEN_*` for a folder; `listed`: see [`OpenedFolder`](crate::OpenedFolder).
+    pub(crate) fn folder_flags(self, listed: bool) -> u32 {
+        match (self, listed) {
             (Cache::Coherent, _) => 0,
             (Cache::Exclusive, false) => FOPEN_KEEP_CACHE,
             (Cache::Exclusive, true) => FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR,

@@ -30,6 +30,20 @@ impl Node {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Handle(pub u64);
 
+/// A folder that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenedFolder {
+    /// By which it is read and closed.
+    pub handle: Handle,
+    /// The guest may keep what it reads by this handle: it has no other handle of the
+    /// folder for which that is so. Of two that read at the same time Linux puts the
+    /// parts together as if they were of one age, and looks only at the start of a
+    /// listing whether the folder has changed since. Who lists a folder after a change
+    /// of it would find the names from before it, where another has begun earlier
+    /// (`fuse_readdir_cached`, `fuse_add_dirent_to_cache`).
+    pub listed: bool,
+}
+
 /// Who owns a lock (FUSE's lock_owner): a number of the guest's kernel for a
 /// table of open files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -354,7 +368,7 @@ pub trait FileSystem: Send + Sync {
     ) -> Result<usize, Errno>;
 
     /// Opens a folder for reading its entries.
-    fn opendir(&self, node: Node) -> Result<Handle, Errno>;
+    fn opendir(&self, node: Node) -> Result<OpenedFolder, Errno>;
     /// Gives entries from `offset` on (0 or a [`Dirent::next`]) until the sink is full.
     fn readdir(
         &self,

@@ -31,7 +31,7 @@ pub use device::{FileSystemDevice, Tag, TagError};
 pub use factory::Factory;
 pub use fs::{
     Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, NAME_MAX,
-    Name, Node, OpenFlags, Owner, SetAttr, SetTime, StatFs, Time, WriteHow,
+    Name, Node, OpenFlags, OpenedFolder, Owner, SetAttr, SetTime, StatFs, Time, WriteHow,
 };
 pub use host::{HostFs, HostFsError, HostFsOptions, MIN_DESCRIPTORS, Ownership, UnknownOwnership};
 pub use memory::Memory;

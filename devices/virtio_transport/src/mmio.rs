@@ -27,9 +27,9 @@ const CONFIG: u64 = reg::VIRTIO_MMIO_CONFIG as u64;
 
 /// A virtio device on the memory bus.
 ///
-/// Before the guest runs, the machine puts it on its bus ([`Windows::SIZE`] bytes),
-/// has the guest read its page there, and registers each of
-/// [`MmioTransport::queue_kicks`] as an ioeventfd. Dropping it stops the device.
+/// Before the guest runs, the machine puts it on its bus, [`Windows::SIZE`] bytes; shows
+/// the guest its page from [`Windows::OFFSET`] bytes before that on; and registers each
+/// of [`MmioTransport::queue_kicks`] as an ioeventfd. Dropping it stops the device.
 pub struct MmioTransport {
     core: VirtioCore,
     /// Which words and which queue the registers stand for: any number, as the

@@ -9,9 +9,9 @@
 //! ```
 //!
 //! With each interrupt a driver reads InterruptStatus, and all else that an interrupt
-//! takes costs less than an exit for it. So a page ends behind this register, and
-//! what must act when it is read or can change by itself comes after. Writes go to the
-//! bus in both pages.
+//! takes costs less than an exit for it. So a page ends behind this register. All
+//! else that changes by itself, or that a device is asked for when it is read, comes
+//! after. Writes go to the bus in both pages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -26,9 +26,8 @@ const PAGE: usize = 0x1000;
 /// The first register that is not in memory.
 const END: usize = reg::VIRTIO_MMIO_INTERRUPT_ACK as usize;
 
-/// Memory for the first registers of a machine's devices, a page each. A clone is the
-/// same memory.
-#[derive(Clone, Debug)]
+/// Memory for the first registers of a machine's devices, a page each.
+#[derive(Debug)]
 pub struct Windows(Arc<MmapRegion>);
 
 impl Windows {
@@ -48,7 +47,7 @@ impl Windows {
     }
 
     /// For each device the address of its page in this process, mapped for as long as
-    /// this or a clone of it lives.
+    /// this lives.
     pub fn pages(&self) -> impl Iterator<Item = *mut u8> {
         let first = self.0.as_ptr();
         (0..self.0.size())

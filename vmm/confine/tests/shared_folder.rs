@@ -104,7 +104,7 @@ fn do_everything(fs: &HostFs, by: Caller) {
     fs.link(unnamed.node, e, name(c"named")).unwrap();
     fs.release(unnamed.node, tmp).unwrap();
 
-    let folder = fs.opendir(e).unwrap();
+    let folder = fs.opendir(e).unwrap().handle;
     fs.readdir(e, folder, 0, &mut Any).unwrap();
     fs.readdirplus(e, folder, 0, &mut Any).unwrap();
     fs.fsyncdir(e, folder, false).unwrap();
@@ -287,7 +287,7 @@ fn folder_to_read_is_only_read() {
         let node = fs.lookup(ROOT, name(c"f")).unwrap().node;
         let handle = fs.open(node, how(OFlag::O_RDONLY)).unwrap();
         fs.release(node, handle).unwrap();
-        let listed = fs.opendir(ROOT).unwrap();
+        let listed = fs.opendir(ROOT).unwrap().handle;
         fs.readdirplus(ROOT, listed, 0, &mut Any).unwrap();
         for outcome in [
             fs::write(&inside, "changed"),

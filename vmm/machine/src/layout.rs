@@ -41,8 +41,8 @@ pub const HIGH_RAM: u64 = 0x10_0000;
 pub const MMIO_HOLE: u64 = 0xc000_0000;
 /// End of the hole: RAM goes on at 4 GiB.
 pub const MMIO_HOLE_END: u64 = 1 << 32;
-/// The page of the first virtio-mmio window; one every [`Windows::STRIDE`].
-pub const VIRTIO_MMIO: u64 = 0xd000_0000;
+/// Where virtio devices begin; there is one every [`Windows::STRIDE`].
+const VIRTIO_MMIO: u64 = 0xd000_0000;
 /// The I/O APIC's registers, as on every PC.
 pub const IOAPIC: u32 = 0xfec0_0000;
 /// The local APICs' registers, as on every PC.
@@ -65,7 +65,31 @@ pub const FIRST_GSI: u32 = 5;
 /// Last pin of KVM's I/O APIC.
 pub const LAST_GSI: u32 = 23;
 
+/// The page of virtio device `index` that its driver reads as memory.
+pub fn virtio_mmio_page(index: usize) -> u64 {
+    VIRTIO_MMIO + index as u64 * Windows::STRIDE
+}
+
 /// Where the registers of virtio device `index` begin, for [`Windows::SIZE`] bytes.
 pub fn virtio_mmio(index: usize) -> u64 {
-    VIRTIO_MMIO + index as u64 * Windows::STRIDE + Windows::OFFSET
+    virtio_mmio_page(index) + Windows::OFFSET
+}
+
+#[cfg(test)]
+mod tests {
+    use virtio_transport::MmioTransport;
+
+    use super::*;
+
+    #[test]
+    fn what_a_driver_reads_as_memory_ends_with_its_page() {
+        for index in [0, 1, 255] {
+            let end = virtio_mmio_page(index) + Windows::PAGE;
+            let acknowledge = virtio_mmio(index) + MmioTransport::ACKNOWLEDGE_OFFSET;
+            assert_eq!(acknowledge, end);
+            let beyond = virtio_mmio(index) + Windows::SIZE;
+            assert!(beyond <= virtio_mmio_page(index + 1));
+            assert!(beyond <= u64::from(IOAPIC));
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! The KVM virtual machine: `/dev/kvm` opened and checked, the VM with its
-//! interrupt controllers, and guest RAM made known to it.
+//! interrupt controllers, and made known to it guest RAM and what the guest reads of
+//! virtio devices.
 
-// UNSAFETY: KVM gets host addresses of guest RAM here, which no type can check.
+// UNSAFETY: KVM gets host addresses of this memory here, which no type can check.
 #![expect(
     unsafe_code,
     reason = "KVM_SET_USER_MEMORY_REGION takes a raw host address"
@@ -19,7 +20,7 @@ use virtio_transport::Windows;
 use vm_memory::mmap::MmapRegionError;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
-use crate::layout::{KVM_TSS, VIRTIO_MMIO};
+use crate::layout::{self, KVM_TSS};
 
 const KVM_PATH: &str = "/dev/kvm";
 
@@ -86,12 +87,11 @@ pub fn open() -> Result<Kvm, KvmError> {
 
 /// A VM with in-kernel interrupt controllers and its RAM, without vCPUs.
 pub struct Vm {
-    /// The VM. Dropped before [`Vm::memory`], which it refers to.
+    /// The VM. Dropped before `memory` and `windows`, which it refers to.
     pub fd: VmFd,
     /// Kept mapped for as long as the VM lives.
     pub memory: GuestMemory,
-    /// What its guest reads of virtio devices without an exit, from [`VIRTIO_MMIO`] on.
-    /// Kept mapped as long, too.
+    /// What its guest reads of virtio devices without an exit. Kept mapped as long, too.
     pub windows: Windows,
     /// What this host's KVM can show a guest, to be made each vCPU's own.
     pub cpuid: CpuId,
@@ -142,11 +142,10 @@ impl Vm {
                 userspace_addr: region.as_ptr() as u64,
                 ..Default::default()
             });
-        let places = (VIRTIO_MMIO..).step_by(Windows::STRIDE as usize);
-        let windows = places.zip(self.windows.pages());
-        let windows = windows.map(|(place, page)| kvm_userspace_memory_region {
+        let windows = (0..).zip(self.windows.pages());
+        let windows = windows.map(|(index, page)| kvm_userspace_memory_region {
             flags: KVM_MEM_READONLY,
-            guest_phys_addr: place,
+            guest_phys_addr: layout::virtio_mmio_page(index),
             memory_size: Windows::PAGE,
             userspace_addr: page as u64,
             ..Default::default()

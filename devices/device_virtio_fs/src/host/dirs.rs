@@ -14,7 +14,7 @@ use super::handles::OpenFolder;
 use super::inodes::Held;
 use super::names::enter_name;
 use super::stat::{Key, Stat};
-use crate::fs::{Dirent, DirentSink, Handle, Name, Node};
+use crate::fs::{Dirent, DirentSink, Handle, Name, Node, OpenedFolder};
 
 /// Bytes of entries that the host is asked for at a time. What the guest has no
 /// room for yet is kept, so this bounds what an open folder costs.
@@ -37,7 +37,7 @@ struct Pending {
     name: CString,
 }
 
-pub(super) fn open(fs: &HostFs, node: Node) -> Result<Handle, Errno> {
+pub(super) fn open(fs: &HostFs, node: Node) -> Result<OpenedFolder, Errno> {
     fs.handles.room()?;
     let folder = fs.folder(node)?;
     let fd = fs

@@ -1,7 +1,7 @@
 //! What the guest has open: files and folders by number, within a limit. A
 //! number is never used twice.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,7 +11,7 @@ use rustix::io::Errno;
 
 use super::dirs::Cursor;
 use super::stat::Key;
-use crate::fs::{Handle, Node};
+use crate::fs::{Handle, Node, OpenedFolder};
 
 /// An open regular file.
 pub(super) struct OpenFile {
@@ -41,6 +41,8 @@ pub(super) struct OpenFolder {
     pub(super) key: Key,
     fd: OwnedFd,
     pub(super) cursor: Mutex<Cursor>,
+    /// [`OpenedFolder::listed`].
+    listed: bool,
 }
 
 impl AsFd for OpenFile {
@@ -66,6 +68,8 @@ pub(super) struct Handles {
 struct State {
     open: HashMap<Handle, Open>,
     next: u64,
+    /// Folders with an open handle that is [`OpenedFolder::listed`].
+    listed: HashSet<Node>,
 }
 
 enum Open {
@@ -101,13 +105,17 @@ impl Handles {
         self.state().add(Open::File(Arc::new(file)))
     }
 
-    pub(super) fn add_folder(&self, node: Node, fd: OwnedFd, key: Key) -> Handle {
-        self.state().add(Open::Folder(Arc::new(OpenFolder {
+    pub(super) fn add_folder(&self, node: Node, fd: OwnedFd, key: Key) -> OpenedFolder {
+        let mut state = self.state();
+        let listed = state.listed.insert(node);
+        let handle = state.add(Open::Folder(Arc::new(OpenFolder {
             node,
             key,
             fd,
             cursor: Mutex::default(),
-        })))
+            listed,
+        })));
+        OpenedFolder { handle, listed }
     }
 
     /// The open file `handle` of `node`, `EBADF` if it is none.
@@ -134,13 +142,19 @@ impl Handles {
 
     pub(super) fn close_folder(&self, node: Node, handle: Handle) -> Result<(), Errno> {
         self.folder(node, handle)?;
-        self.state().open.remove(&handle);
+        let mut state = self.state();
+        let closed = state.open.remove(&handle);
+        if matches!(closed, Some(Open::Folder(folder)) if folder.listed) {
+            state.listed.remove(&node);
+        }
         Ok(())
     }
 
     /// Closes everything.
     pub(super) fn clear(&self) {
-        self.state().open.clear();
+        let mut state = self.state();
+        state.open.clear();
+        state.listed.clear();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

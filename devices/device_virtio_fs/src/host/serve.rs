@@ -12,7 +12,7 @@ use super::create::New;
 use super::{HostFs, Ownership, attr, create, data, dirs, locks, names, xattrs};
 use crate::fs::{
     Attr, Caller, DirentSink, Entry, FileSystem, Handle, Lock, LockKind, Name, Node, OpenFlags,
-    Owner, SetAttr, StatFs, WriteHow,
+    OpenedFolder, Owner, SetAttr, StatFs, WriteHow,
 };
 use crate::memory::Memory;
 
@@ -217,7 +217,7 @@ impl FileSystem for HostFs {
         data::copy(self, (&source, from.2), (&target, to.2), len)
     }
 
-    fn opendir(&self, node: Node) -> Result<Handle, Errno> {
+    fn opendir(&self, node: Node) -> Result<OpenedFolder, Errno> {
         told(dirs::open(self, node))
     }
 

@@ -1,14 +1,12 @@
 //! Folders and their listings.
 
-use std::collections::HashMap;
 use std::mem::size_of;
-use std::sync::{Mutex, MutexGuard};
 
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::{Call, names};
 use crate::cache::Cache;
-use crate::fs::{Dirent, DirentSink, Entry, Errno, Handle, Node};
+use crate::fs::{Dirent, DirentSink, Entry, Errno, Handle};
 use crate::wire::{
     DIRENT_ALIGN, DirentHead, EntryOut, FSYNC_DATA_ONLY, FsyncIn, OpenIn, OpenOut, ReadIn,
     ReleaseIn,
@@ -22,11 +20,10 @@ impl Call<'_> {
     /// The flags of the request are for files: a folder is only read.
     pub(super) fn opendir(mut self) -> Result<usize, Errno> {
         let _: OpenIn = self.arguments.take()?;
-        let handle = self.fs().opendir(self.node())?;
-        let alone = self.server.listings.begin(self.node(), handle);
+        let opened = self.fs().opendir(self.node())?;
         let reply = OpenOut {
-            fh: handle.0,
-            open_flags: self.server.cache.folder_flags(alone),
+            fh: opened.handle.0,
+            open_flags: self.server.cache.folder_flags(opened.listed),
             padding: 0,
         };
         self.put(reply.as_bytes())
@@ -67,9 +64,7 @@ impl Call<'_> {
 
     pub(super) fn releasedir(mut self) -> Result<usize, Errno> {
         let asked: ReleaseIn = self.arguments.take()?;
-        let handle = Handle(asked.fh);
-        self.fs().releasedir(self.node(), handle)?;
-        self.server.listings.end(self.node(), handle);
+        self.fs().releasedir(self.node(), Handle(asked.fh))?;
         Ok(0)
     }
 
@@ -79,37 +74,6 @@ impl Call<'_> {
         self.fs()
             .fsyncdir(self.node(), Handle(asked.fh), data_only)?;
         Ok(0)
-    }
-}
-
-/// For each open folder the handle whose listing the guest may keep: one. Of two
-/// that read at the same time Linux puts the parts together as if they were of one age,
-/// and looks only at the start of a listing whether the folder has changed since. So
-/// who lists a folder after a change of it would find the names before it, where another
-/// has begun earlier (`fuse_readdir_cached`, `fuse_add_dirent_to_cache`).
-#[derive(Default)]
-pub(super) struct Listings(Mutex<HashMap<Node, Handle>>);
-
-impl Listings {
-    /// Whether it is `handle`, from now until its end.
-    fn begin(&self, folder: Node, handle: Handle) -> bool {
-        *self.kept().entry(folder).or_insert(handle) == handle
-    }
-
-    fn end(&self, folder: Node, handle: Handle) {
-        let mut kept = self.kept();
-        if kept.get(&folder) == Some(&handle) {
-            kept.remove(&folder);
-        }
-    }
-
-    /// The guest has no handle any more.
-    pub(super) fn clear(&self) {
-        self.kept().clear();
-    }
-
-    fn kept(&self) -> MutexGuard<'_, HashMap<Node, Handle>> {
-        self.0.lock().expect("no holder of this lock panics")
     }
 }
 

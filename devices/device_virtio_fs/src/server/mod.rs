@@ -33,7 +33,6 @@ use crate::wire::{
     StatxOut, WriteOut,
 };
 use arguments::Arguments;
-use folders::Listings;
 pub(crate) use locks::LockRequest;
 pub(crate) use session::MAX_PAGES;
 pub(crate) use waiters::{Completion, Mailbox, Waiters};
@@ -65,7 +64,6 @@ pub struct Server {
     /// What the handshake agreed on, with [`session::OPEN`]; 0 before it.
     session: AtomicU64,
     waiters: Waiters,
-    listings: Listings,
     warnings: Warnings,
 }
 
@@ -91,7 +89,6 @@ impl Server {
             cache: options.cache,
             read_only: options.read_only,
             session: AtomicU64::new(0),
-            listings: Listings::default(),
             warnings: Warnings::new(&options.tag),
         }
     }
@@ -100,7 +97,6 @@ impl Server {
     pub(crate) fn reset(&self) {
         if self.session.swap(0, Ordering::AcqRel) != 0 {
             self.fs.reset();
-            self.listings.clear();
         }
     }
 

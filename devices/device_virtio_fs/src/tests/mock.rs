@@ -5,14 +5,14 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use tempfile::NamedTempFile;
 
 use crate::{
     Attr, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind, Memory,
-    Name, Node, OpenFlags, Owner, SetAttr, StatFs, Time, WriteHow,
+    Name, Node, OpenFlags, OpenedFolder, Owner, SetAttr, StatFs, Time, WriteHow,
 };
 
 pub(crate) struct Mock {
@@ -27,8 +27,8 @@ pub(crate) struct Mock {
     pub(crate) names: Mutex<Vec<Vec<u8>>>,
     /// Fails after this many entries of a listing.
     pub(crate) listing_fails_after: AtomicUsize,
-    /// The handle of the next folder that is opened.
-    pub(crate) next_folder: AtomicU64,
+    /// Whether the guest may keep what it lists.
+    pub(crate) listed: AtomicBool,
     /// Locks of the guest are taken on this file, as the host takes them.
     pub(crate) locked: NamedTempFile,
 }
@@ -46,7 +46,7 @@ impl Mock {
                 b"twelve bytes".to_vec(),
             ]),
             listing_fails_after: AtomicUsize::new(usize::MAX),
-            next_folder: AtomicU64::new(32),
+            listed: AtomicBool::new(true),
             locked: NamedTempFile::new().unwrap(),
         }
     }
@@ -330,9 +330,12 @@ impl FileSystem for Mock {
         self.note(format!("copy {from:?} {to:?} {len}"))?;
         Ok(len as usize)
     }
-    fn opendir(&self, node: Node) -> Result<Handle, Errno> {
+    fn opendir(&self, node: Node) -> Result<OpenedFolder, Errno> {
         self.note(format!("opendir {}", node.0))?;
-        Ok(Handle(self.next_folder.fetch_add(1, Ordering::Relaxed)))
+        Ok(OpenedFolder {
+            handle: Handle(32),
+            listed: self.listed.load(Ordering::Relaxed),
+        })
     }
     fn readdir(
         &self,

@@ -145,41 +145,13 @@ fn guest_keeps_nothing_of_a_coherent_volume_and_all_of_an_exclusive_one() {
 }
 
 #[test]
-fn guest_keeps_the_listing_of_one_handle_at_a_time() {
-    const KEEPS: u32 = 1 << 3;
-    let mut bench = Bench::ready(Cache::Exclusive, false);
-    let open = |bench: &mut Bench, node: u64| -> (u64, bool) {
-        let mut opendir = request(Opcode::Opendir as u32, UNIQUE, &[0; 8]);
-        opendir[16..24].copy_from_slice(&node.to_ne_bytes());
-        let opened: OpenOut = bench.raw(&opendir, 4096).body();
-        (opened.fh, opened.open_flags & KEEPS != 0)
-    };
-    let close = |bench: &mut Bench, node: u64, handle: u64| {
-        let arguments = [handle, 0, 0].map(u64::to_ne_bytes).concat();
-        let mut releasedir = request(Opcode::Releasedir as u32, UNIQUE, &arguments);
-        releasedir[16..24].copy_from_slice(&node.to_ne_bytes());
-        assert_eq!(bench.raw(&releasedir, 4096), Reply::Body(Vec::new()));
-    };
-    let (first, keeps) = open(&mut bench, 5);
-    assert!(keeps);
-    let (second, keeps) = open(&mut bench, 5);
-    assert!(!keeps, "beside another");
-    let (other, keeps) = open(&mut bench, 6);
-    assert!(keeps, "another folder");
-    close(&mut bench, 5, second);
-    let (third, keeps) = open(&mut bench, 5);
-    assert!(!keeps, "the first still reads");
-    close(&mut bench, 5, first);
-    let (fourth, keeps) = open(&mut bench, 5);
-    assert!(keeps, "those beside it keep nothing");
-    close(&mut bench, 6, fourth);
-    assert!(!open(&mut bench, 5).1, "closed as another folder's");
-    for (node, handle) in [(5, third), (5, fourth), (6, other)] {
-        close(&mut bench, node, handle);
+fn guest_keeps_no_listing_that_would_be_read_twice_at_a_time() {
+    for (cache, flags) in [(Cache::Coherent, 0), (Cache::Exclusive, 1 << 1)] {
+        let mut bench = Bench::ready(cache, false);
+        bench.mock.listed.store(false, Ordering::Relaxed);
+        let opened: OpenOut = bench.ask(Opcode::Opendir, &[0; 8]).body();
+        assert_eq!((opened.fh, opened.open_flags), (32, flags));
     }
-    assert!(open(&mut bench, 5).1);
-    bench.ask(Opcode::Init, &init());
-    assert!(open(&mut bench, 5).1, "in a session that has opened none");
 }
 
 #[test]

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use device_model::{GuestMemory, Interrupt, Threads};
 use device_virtio_fs::{
     Attr, Cache, Caller, Dirent, DirentSink, Entry, Errno, FileSystem, Handle, Lock, LockKind,
-    Memory, Name, Node, OpenFlags, Owner, QueueServer, Server, ServerOptions, SetAttr, StatFs,
-    Time, WriteHow,
+    Memory, Name, Node, OpenFlags, OpenedFolder, Owner, QueueServer, Server, ServerOptions,
+    SetAttr, StatFs, Time, WriteHow,
 };
 use fuzz::Choices;
 use virtio_queue::desc::RawDescriptor;
@@ -355,7 +355,7 @@ impl FileSystem for Answers {
     fn lseek(&self, _: Node, _: Handle, offset: u64, _: u32) -> Result<u64, Errno> { self.look().map(|()| offset) }
     fn fallocate(&self, _: Node, _: Handle, _: u32, _: u64, _: u64) -> Result<(), Errno> { self.change() }
     fn copy_file_range(&self, _: (Node, Handle, u64), _: (Node, Handle, u64), len: u64) -> Result<usize, Errno> { self.change().map(|()| len as usize) }
-    fn opendir(&self, _: Node) -> Result<Handle, Errno> { self.look().map(|()| Handle(2)) }
+    fn opendir(&self, _: Node) -> Result<OpenedFolder, Errno> { self.look().map(|()| OpenedFolder { handle: Handle(2), listed: true }) }
     fn readdir(&self, _: Node, _: Handle, _: u64, sink: &mut dyn DirentSink) -> Result<(), Errno> { self.list(sink, None) }
     fn readdirplus(&self, _: Node, _: Handle, _: u64, sink: &mut dyn DirentSink) -> Result<(), Errno> { self.list(sink, Some(&entry())) }
     fn releasedir(&self, _: Node, _: Handle) -> Result<(), Errno> { self.look() }

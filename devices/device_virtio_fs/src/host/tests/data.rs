@@ -66,7 +66,7 @@ fn numbers_that_name_no_handle_are_refused() {
     let share = Share::new(MAPPED);
     let (node, handle) = share.file(c"f");
     let (other, _) = share.file(c"g");
-    let folder = share.opendir(Node::ROOT).unwrap();
+    let folder = share.opendir(Node::ROOT).unwrap().handle;
     let wrong = [
         (node, Handle(u64::MAX)),
         (other, handle),

@@ -16,7 +16,7 @@ fn share_of(files: usize) -> Share {
 fn every_entry_is_read_once_whatever_the_room() {
     let share = share_of(1000);
     for room in [1, 7, 1000, 5000] {
-        let handle = share.opendir(Node::ROOT).unwrap();
+        let handle = share.opendir(Node::ROOT).unwrap().handle;
         let mut names = Vec::new();
         let mut offset = 0;
         loop {
@@ -39,7 +39,7 @@ fn every_entry_is_read_once_whatever_the_room() {
 #[test]
 fn positions_hold_while_entries_go() {
     let share = share_of(500);
-    let handle = share.opendir(Node::ROOT).unwrap();
+    let handle = share.opendir(Node::ROOT).unwrap().handle;
     let mut seen = BTreeSet::new();
     let mut offset = 0;
     loop {
@@ -66,7 +66,7 @@ fn positions_hold_while_entries_go() {
 #[test]
 fn read_from_the_start_a_folder_shows_what_has_come_since() {
     let share = share_of(3);
-    let handle = share.opendir(Node::ROOT).unwrap();
+    let handle = share.opendir(Node::ROOT).unwrap().handle;
     for (room, new) in [(0, "first"), (usize::MAX, "second")] {
         let mut before = Listing::of(room);
         share.readdir(Node::ROOT, handle, 0, &mut before).unwrap();
@@ -81,7 +81,7 @@ fn read_from_the_start_a_folder_shows_what_has_come_since() {
 #[test]
 fn entries_with_inodes_count_as_lookups_if_there_was_room() {
     let share = share_of(20);
-    let handle = share.opendir(Node::ROOT).unwrap();
+    let handle = share.opendir(Node::ROOT).unwrap().handle;
     let mut listing = Listing::of(12);
     share
         .readdirplus(Node::ROOT, handle, 0, &mut listing)
@@ -144,7 +144,7 @@ fn only_folders_are_opened_as_folders() {
     let node = share.look("file-00000").unwrap().node;
     assert_eq!(share.opendir(node), Err(Errno::NOTDIR));
     assert_eq!(share.opendir(Node(77)), Err(Errno::STALE));
-    let handle = share.opendir(Node::ROOT).unwrap();
+    let handle = share.opendir(Node::ROOT).unwrap().handle;
     share.fsyncdir(Node::ROOT, handle, false).unwrap();
     share.releasedir(Node::ROOT, handle).unwrap();
     assert_eq!(share.releasedir(Node::ROOT, handle), Err(Errno::BADF));
@@ -153,7 +153,7 @@ fn only_folders_are_opened_as_folders() {
 #[test]
 fn positions_that_the_host_never_gave_do_no_harm() {
     let share = share_of(30);
-    let handle = share.opendir(Node::ROOT).unwrap();
+    let handle = share.opendir(Node::ROOT).unwrap().handle;
     for offset in [1, 12345, u64::MAX >> 1, u64::MAX] {
         let mut listing = Listing::default();
         // What comes, or which error, is the host's to say.
@@ -162,4 +162,31 @@ fn positions_that_the_host_never_gave_do_no_harm() {
         share.readdir(Node::ROOT, handle, 0, &mut whole).unwrap();
         assert_eq!(whole.entries.len(), 32);
     }
+}
+
+#[test]
+fn one_handle_of_a_folder_at_a_time_is_listed_in_the_guest() {
+    let share = share_of(1);
+    fs::create_dir(share.path("d")).unwrap();
+    let other = share.look("d").unwrap().node;
+    let open = |node| share.opendir(node).unwrap();
+    let close = |node, opened: OpenedFolder| share.releasedir(node, opened.handle);
+    let first = open(Node::ROOT);
+    let second = open(Node::ROOT);
+    let beside = open(other);
+    assert_eq!(
+        [first, second, beside].map(|o| o.listed),
+        [true, false, true]
+    );
+    close(Node::ROOT, second).unwrap();
+    let third = open(Node::ROOT);
+    assert!(!third.listed, "the first may still be read");
+    close(Node::ROOT, first).unwrap();
+    assert_eq!(close(Node::ROOT, first), Err(Errno::BADF));
+    let fourth = open(Node::ROOT);
+    assert!(fourth.listed, "the third keeps nothing");
+    assert_eq!(close(other, fourth), Err(Errno::BADF));
+    assert!(!open(Node::ROOT).listed, "the fourth is still open");
+    share.reset();
+    assert!(open(Node::ROOT).listed, "nothing is open any more");
 }

@@ -23,7 +23,9 @@ use tempfile::TempDir;
 use vm_memory::VolatileSlice;
 
 use super::*;
-use crate::fs::{Caller, Dirent, DirentSink, FileSystem, Handle, OpenFlags, WriteHow};
+use crate::fs::{
+    Caller, Dirent, DirentSink, FileSystem, Handle, OpenFlags, OpenedFolder, WriteHow,
+};
 use crate::memory::Memory;
 
 const MAPPED: Ownership = Ownership::Mapped { default: (0, 0) };
@@ -116,7 +118,7 @@ impl Share {
     }
 
     fn entries(&self, node: Node) -> Vec<Listed> {
-        let handle = self.opendir(node).unwrap();
+        let handle = self.opendir(node).unwrap().handle;
         let mut listing = Listing::default();
         self.readdir(node, handle, 0, &mut listing).unwrap();
         self.releasedir(node, handle).unwrap();
