@@ -8,10 +8,10 @@
 //! 0   0xf9c                    0x1000                                   0x1f9c
 //! ```
 //!
-//! With each interrupt a driver reads InterruptStatus, and all else that an interrupt
-//! takes costs less than an exit for it. So a page ends behind this register. All
-//! else that changes by itself, or that a device is asked for when it is read, comes
-//! after. Writes go to the bus in both pages.
+//! With each interrupt a driver reads InterruptStatus, which as an exit took a tenth of
+//! a request to a folder. So a page ends behind this register. All else that changes by
+//! itself, or that a device is asked for when it is read, comes after. Writes go to the
+//! bus in both pages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
